@@ -1,0 +1,267 @@
+"""Servers, data and migrations for the benchmarks."""
+
+from __future__ import annotations
+
+import json
+import multiprocessing
+import random
+import shutil
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing, contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import bson
+from bson.raw_bson import RawBSONDocument
+from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
+
+from limosa import catalog
+from limosa.embedded import Options, ReplicaSet
+from limosa.state import Migration
+
+DATABASE, COLLECTION = "bench", "documents"
+BATCH = 5_000
+DURABLE = {"w": "majority", "j": True}
+
+
+@dataclass(frozen=True, slots=True)
+class Ends:
+    """Two throwaway replica sets."""
+
+    source: str
+    target: str
+
+    def clear_target(self) -> None:
+        """Drop what an earlier round has copied."""
+        with closing(MongoClient(self.target)) as client:
+            client.drop_database(DATABASE)
+
+
+@contextmanager
+def servers() -> Iterator[Ends]:
+    """Start both ends."""
+    options = Options(cache_gb=1.0, oplog_mb=4096)
+    with ReplicaSet(options=options) as source, ReplicaSet(options=options) as target:
+        yield Ends(source.uri, target.uri)
+
+
+def document(number: int, size: int) -> dict[str, Any]:
+    """Return a document of about *size* bytes, mostly text, as an order or a profile is."""
+    chance = random.Random(number)
+    words = [f"{chance.getrandbits(32):08x}" for _ in range(max(1, (size - 130) // 9))]
+    return {
+        "_id": bson.ObjectId(),
+        "number": number,
+        "name": f"customer {number}",
+        "amount": chance.random() * 1000,
+        "tags": ["a", "b", number % 10],
+        "text": " ".join(words),
+    }
+
+
+def fill(uri: str, count: int, *, size: int = 942) -> None:
+    """Put *count* documents of *size* bytes there, from two processes."""
+    half = (count + 1) // 2
+    _in_processes([(_fill, uri, first, min(count, first + half), size) for first in (0, half)])
+
+
+def _fill(uri: str, first: int, last: int, size: int) -> None:
+    step = max(1, min(BATCH, 32_000_000 // size))
+    with closing(MongoClient(uri)) as client:
+        for at in range(first, last, step):
+            batch = [document(i, size) for i in range(at, min(last, at + step))]
+            client[DATABASE][COLLECTION].insert_many(batch, ordered=False)
+
+
+def copy_limit(ends: Ends, count: int) -> float:
+    """
+    Return documents/s of the machine's own limit.
+
+    One process drains the source's raw batches and throws them away, another inserts as many
+    documents that are encoded already; both at once, on the same cores, in four threads each.
+    """
+    ends.clear_target()
+    ready = multiprocessing.Barrier(3)
+    halves = [
+        multiprocessing.Process(target=work, args=(uri, count, ready))
+        for work, uri in ((_drain, ends.source), (_insert_encoded, ends.target))
+    ]
+    for half in halves:
+        half.start()
+    ready.wait(300)
+    started = time.monotonic()
+    for half in halves:
+        half.join()
+    return count / (time.monotonic() - started)
+
+
+def _drain(uri: str, count: int, ready: Any) -> None:
+    client: MongoClient[Any] = MongoClient(uri)
+    collection = client[DATABASE][COLLECTION]
+    cuts = [
+        d["_id"] for d in collection.aggregate([{"$sample": {"size": 3}}, {"$sort": {"_id": 1}}])
+    ]
+    total = collection.estimated_document_count()
+
+    def drain(low: Any, high: Any) -> None:
+        bounds = {k: v for k, v in (("$gte", low), ("$lt", high)) if v is not None}
+        query = {"_id": bounds} if bounds else {}
+        left = count // 4 if count < total else total
+        for _ in collection.find_raw_batches(query, batch_size=BATCH):
+            left -= BATCH
+            if left <= 0:
+                return
+
+    ready.wait(300)
+    _in_threads(
+        [(drain, low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)]
+    )
+
+
+def _insert_encoded(uri: str, count: int, ready: Any) -> None:
+    client: MongoClient[Any] = MongoClient(uri)
+    encoded = [RawBSONDocument(bson.encode(document(i, 942))) for i in range(count)]
+    quarter = -(-count // 4)
+
+    def insert(first: int) -> None:
+        for at in range(first, min(count, first + quarter), BATCH):
+            part = encoded[at : min(at + BATCH, first + quarter)]
+            command = {"insert": COLLECTION, "documents": part, "ordered": False}
+            client[DATABASE].command({**command, "writeConcern": DURABLE})
+
+    ready.wait(300)
+    _in_threads([(insert, i * quarter) for i in range(4)])
+
+
+def change(uri: str, events: int, *, seed: int = 1) -> dict[str, int]:
+    """Make *events* changes, a third each of inserts, updates and deletes; uniform keys."""
+    with closing(MongoClient(uri)) as client:
+        ids = [d["_id"] for d in client[DATABASE][COLLECTION].find({}, {"_id": 1})]
+    random.Random(seed).shuffle(ids)
+    half = len(ids) // 2
+    _in_processes(
+        [(_change, uri, ids[i * half : (i + 1) * half], events // 2, seed + i) for i in (0, 1)]
+    )
+    return {"events": events}
+
+
+def _change(uri: str, ids: list[Any], events: int, seed: int) -> None:
+    chance, doomed = random.Random(seed), iter(ids)
+    with closing(MongoClient(uri)) as client:
+        collection = client[DATABASE][COLLECTION]
+        for at in range(0, events, 1_000):
+            some: list[Any] = []
+            for i in range(at, min(events, at + 1_000)):
+                match i % 3:
+                    case 0:
+                        some.append(InsertOne(document(10_000_000 + seed * events + i, 942)))
+                    case 1:
+                        target = {"_id": chance.choice(ids[len(ids) // 2 :])}
+                        some.append(UpdateOne(target, {"$set": {"amount": i}}))
+                    case _:
+                        some.append(DeleteOne({"_id": next(doomed)}))
+            collection.bulk_write(some, ordered=False)
+
+
+@dataclass
+class Child:
+    """A migration in a process of its own."""
+
+    ends: Ends
+    state: Path
+    arguments: Sequence[str] = ()
+    events: list[dict[str, Any]] = field(default_factory=list)
+
+    def __enter__(self) -> Child:
+        program = Path(__file__).with_name("child.py")
+        command = [sys.executable, program, self.ends.source, self.ends.target, self.state]
+        self._seen = threading.Condition()
+        self._process = subprocess.Popen(
+            [*map(str, command), *self.arguments], stdout=subprocess.PIPE, text=True
+        )
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+
+    def wait_for(self, event: str, *, seconds: float = 900) -> dict[str, Any]:
+        """Return the first event of that name."""
+        with self._seen:
+            self._seen.wait_for(
+                lambda: self.all(event) or self._process.poll() is not None, seconds
+            )
+            found = self.all(event)
+            if not found:
+                msg = f"no {event}: {self.events[-1:]}"
+                raise RuntimeError(msg)
+            return found[0]
+
+    def all(self, event: str) -> list[dict[str, Any]]:
+        """Return all events of that name so far."""
+        return [e for e in self.events if e["event"] == event]
+
+    def wait(self) -> None:
+        """Wait until the migration is over."""
+        if self._process.wait(900):
+            msg = f"the migration failed: {self.events[-1:]}"
+            raise RuntimeError(msg)
+        self._reader.join()
+
+    def steer(self, move: Callable[[Migration], Migration]) -> None:
+        """Change the state, as the commands do."""
+        with closing(catalog.watch(catalog.Folder(self.state))) as store:
+            store.update(move)
+
+    def wait_until(self, condition: Callable[[Migration], bool], *, seconds: float = 900) -> None:
+        """Wait until the stored migration fulfils *condition*."""
+        deadline = time.monotonic() + seconds
+        with closing(catalog.watch(catalog.Folder(self.state))) as store:
+            while not condition(store.migration()):
+                if time.monotonic() > deadline:
+                    raise TimeoutError(store.migration())
+                threading.Event().wait(0.02)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            with self._seen:
+                self.events.append(json.loads(line))
+                self._seen.notify_all()
+        with self._seen:
+            self._seen.notify_all()
+
+
+@contextmanager
+def folder() -> Iterator[Path]:
+    """A place for a migration's state."""
+    path = Path(tempfile.mkdtemp(prefix="limosa-bench-"))
+    try:
+        yield path / "state"
+    finally:
+        shutil.rmtree(path, ignore_errors=True)
+
+
+def _in_processes(calls: Sequence[tuple[Any, ...]]) -> None:
+    running = [multiprocessing.Process(target=c[0], args=c[1:]) for c in calls]
+    for process in running:
+        process.start()
+    for process in running:
+        process.join()
+
+
+def _in_threads(calls: Sequence[tuple[Any, ...]]) -> None:
+    running = [threading.Thread(target=c[0], args=c[1:]) for c in calls]
+    for thread in running:
+        thread.start()
+    for thread in running:
+        thread.join()

@@ -1,0 +1,179 @@
+"""Change application: from the buffer to the target, in parallel, schema changes in between."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from .canonical import equality_hash
+from .change_capture import ChangeCapture
+from .connector import Source, Target
+from .errors import CollectionGone
+from .events import BecameConsistent, ChangesApplied, EventBus
+from .executors import Executor
+from .model import ChangeBatch, Collection, Document, Key, KeyStates
+from .pacing import Pace
+from .schema_changes import SchemaChanges
+from .state import CollectionProgress, Migration, State
+from .storage import ChangeBuffer, StateStore
+
+#: So many changes are coalesced and applied as one: the more, the fewer writes for hot
+#: documents and the less waiting for the slowest worker.
+_CHANGES_AT_ONCE = 50_000
+#: Keys looked up and written in one go by one worker, and the bytes they may come to.
+_UNIT_KEYS = 1_000
+_UNIT_BYTES = 8 * 1024 * 1024
+#: How long an empty buffer is left alone.
+_IDLE_SECONDS = 0.01
+#: How often "nothing happened" is written down.
+_MARK_SECONDS = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Unit:
+    """Changes of one collection that one worker applies."""
+
+    collection: CollectionProgress
+    states: KeyStates
+
+
+class ChangeApplication:
+    """Applies what was captured, in batches; what is applied is recorded after it is durable."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        store: StateStore,
+        buffer: ChangeBuffer,
+        capture: ChangeCapture,
+        schema: SchemaChanges,
+        executor: Executor,
+        pace: Pace,
+        bus: EventBus,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._store = store
+        self._buffer = buffer
+        self._capture = capture
+        self._schema = schema
+        self._executor = executor
+        self._pace = pace
+        self._bus = bus
+        self._marked = 0.0
+
+    def run_until(self, is_done: Callable[[Migration], bool]) -> Migration:
+        """Apply until ``is_done(migration)`` holds, and return that migration."""
+        migration = self._store.migration()
+        while not is_done(migration):
+            self._pace.check()
+            # Read before the buffer is: what is captured after it may be missing there.
+            reached = self._capture.reached
+            found = self._buffer.read(after=migration.applied_seq, limit=_CHANGES_AT_ONCE)
+            if found is not None:
+                migration = self._apply(*found)
+            elif reached.seq <= migration.applied_seq and self._is_news(migration, reached.time):
+                migration = self._advance(migration.applied_seq, reached.time, 0)
+            else:
+                self._pace.wait(_IDLE_SECONDS)
+                migration = self._store.migration()
+        return migration
+
+    def _is_news(self, migration: Migration, to: datetime | None) -> bool:
+        if to is None or (migration.applied_to is not None and to <= migration.applied_to):
+            return False
+        # Somebody waits for these two; otherwise twice a second is enough to look at.
+        is_awaited = migration.state is State.COMMITTING or not migration.is_consistent
+        return is_awaited or time.monotonic() - self._marked > _MARK_SECONDS
+
+    def _apply(self, seq: int, batch: ChangeBatch) -> Migration:
+        changed = 0
+        if batch.schema is not None:
+            self._schema.carry_over(batch.schema)
+        else:
+            for count in self._executor.map_unordered(self._apply_unit, self._units(batch)):
+                changed += count
+        migration = self._advance(seq, batch.source_time, changed)
+        self._buffer.trim(through=kept_for(migration))
+        return migration
+
+    def _advance(self, seq: int, to: datetime | None, changed: int) -> Migration:
+        before = self._store.migration()
+        self._marked = time.monotonic()
+        after = self._store.update(
+            lambda m: replace(
+                m,
+                applied_seq=seq,
+                # A schema change is stamped just before its time: never step back for it.
+                applied_to=max(filter(None, (m.applied_to, to)), default=None),
+                changes_applied=m.changes_applied + changed,
+                events_captured=max(m.events_captured, self._capture.events),
+            )
+        )
+        if after.is_consistent and not before.is_consistent and after.applied_to:
+            self._bus.emit(BecameConsistent(after.applied_to))
+        if changed and after.applied_to:
+            captured = self._capture.reached.time or after.applied_to
+            lag = max(timedelta(0), captured - after.applied_to)
+            self._bus.emit(ChangesApplied(changed, after.applied_to, lag))
+        return after
+
+    def _units(self, batch: ChangeBatch) -> Iterator[Unit]:
+        for collection, states in batch.changes.items():
+            progress = self._schema.known(collection.id)
+            if progress is None or progress.is_dropped:
+                continue  # filtered, or dropped before the plan was made
+            yield from (Unit(progress, part) for part in units_of(progress, states))
+
+    def _apply_unit(self, unit: Unit) -> int:
+        self._pace.check()
+        collection = Collection(
+            unit.collection.spec.collection.namespace, unit.collection.spec.collection.id
+        )
+        try:
+            states = self._pace.retrying(
+                f"look up changes of {collection}", lambda: self._looked_up(collection, unit.states)
+            )
+        except CollectionGone:
+            return 0  # what removed it is further on in the change stream
+        self._pace.retrying(
+            f"apply changes to {unit.collection.target}",
+            lambda: self._target.apply(unit.collection.target, states),
+        )
+        return len(states)
+
+    def _looked_up(self, collection: Collection, states: KeyStates) -> dict[Key, Document | None]:
+        unknown = [key for key, document in states.items() if document is None]
+        found: Mapping[Key, Document] = self._source.lookup(collection, unknown)
+        return {key: document or found.get(key) for key, document in states.items()}
+
+
+def kept_for(migration: Migration) -> int:
+    """Return up to which number the buffer is no longer needed by anyone."""
+    if migration.verifies and migration.is_consistent:
+        return min(migration.applied_seq, migration.verified_seq)
+    return migration.applied_seq
+
+
+def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]:
+    """
+    Split the changes of one collection so that workers do not get into each other's way.
+
+    Keys that the database may hold equal, like 1 and 1.0, stay together: one of them was
+    deleted before the other came, and only within a unit do deletes come first. Where order
+    of insertion matters (capped) or equality follows a collation, all stay together.
+    """
+    options = progress.spec.options
+    collation = options.get("collation", {}).get("locale", "simple")
+    size = max(1, progress.spec.size // max(1, progress.spec.documents))
+    keys = max(1, min(_UNIT_KEYS, _UNIT_BYTES // size))
+    count = -(-len(states) // keys)
+    if count == 1 or options.get("capped") or collation != "simple":
+        return [states]
+    parts: list[dict[Key, Document | None]] = [{} for _ in range(count)]
+    for key, document in states.items():
+        parts[equality_hash(key) % count][key] = document
+    return [p for p in parts if p]

@@ -1,0 +1,100 @@
+"""Change capture: from the source's change stream into the buffer, from the first second."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from .connector import Source
+from .errors import TransientError
+from .events import ChangesCaptured, EventBus
+from .model import ChangeBatch
+from .pacing import Pace
+from .storage import ChangeBuffer, StateStore
+
+#: Below so many changes in an answer the stream is asked again only after a while: asking
+#: costs the source the same for one change as for thousands.
+_FEW_CHANGES = 1_000
+_GATHER_SECONDS = 0.02
+#: How often an idle position, and the figures that people look at, are written down.
+_MARK_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Reached:
+    """Everything up to *time* on the source's clock stands in the buffer up to *seq*."""
+
+    seq: int
+    time: datetime | None
+
+
+class ChangeCapture:
+    """
+    Moves changes to the buffer, together with the position after them.
+
+    Goes on while the migration is paused: a long pause must not outlive the oplog.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        store: StateStore,
+        buffer: ChangeBuffer,
+        pace: Pace,
+        bus: EventBus,
+    ) -> None:
+        self._source = source
+        self._store = store
+        self._buffer = buffer
+        self._pace = pace
+        self._bus = bus
+        #: Events captured in the whole migration.
+        self.events = store.migration().events_captured
+        self._marked = 0.0
+        position = buffer.position()
+        #: Replaced as a whole, so that a reader sees both parts of the same moment.
+        self.reached = Reached(buffer.last_seq(), position[1] if position else None)
+
+    def run(self) -> None:
+        """Capture until stopped; a broken stream is opened again where it broke."""
+        while not self._pace.is_stopping:
+            self._pace.retrying("capture changes", self._follow)
+
+    def _follow(self) -> None:
+        """Follow one stream; return when it breaks after it has brought something."""
+        stored = self._buffer.position()
+        after = stored[0] if stored else self._store.migration().position
+        assert after is not None, "the plan takes the position first"
+        progressed = False
+        try:
+            for batch in self._source.changes(after):
+                if self._pace.is_stopping:
+                    return
+                self._take(batch)
+                progressed = True
+        except TransientError:
+            if not progressed:
+                raise
+
+    def _take(self, batch: ChangeBatch) -> None:
+        if not batch.is_empty:
+            seq = self._buffer.append(batch)
+            self.events += batch.events
+            self.reached = Reached(seq, batch.source_time)
+            self._bus.emit(ChangesCaptured(batch.events, batch.source_time))
+        else:
+            self.reached = Reached(self.reached.seq, batch.source_time)
+        now = time.monotonic()
+        if now - self._marked > _MARK_SECONDS:
+            self._marked = now
+            self._mark(batch)
+        if 0 < batch.events < _FEW_CHANGES:
+            self._pace.wait(_GATHER_SECONDS)
+
+    def _mark(self, batch: ChangeBatch) -> None:
+        if batch.is_empty:
+            self._buffer.mark(batch.resume_token, batch.source_time)
+        self._store.update(
+            lambda m: replace(m, captured_to=batch.source_time, events_captured=self.events)
+        )

@@ -1,0 +1,109 @@
+"""The collection copy: partitions in parallel, in any order, each recorded when durable."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import replace
+from datetime import timedelta
+
+from .connector import Source, Target
+from .errors import CollectionGone
+from .events import BatchCopied, CopyCompleted, EventBus, PartitionCopied
+from .executors import Executor
+from .model import Batch, Namespace, Partition
+from .pacing import Pace
+from .state import CollectionProgress, PartitionStatus
+from .storage import StateStore
+
+#: Batches above this are written one at a time: the driver holds several copies of what it
+#: sends, and four workers with 16 MB documents would hold more than the memory we promise.
+_LARGE_BATCH_BYTES = 6 * 1024 * 1024
+
+
+class CollectionCopy:
+    """Copies what the plan names and the state does not yet call copied."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        store: StateStore,
+        executor: Executor,
+        pace: Pace,
+        bus: EventBus,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._store = store
+        self._executor = executor
+        self._pace = pace
+        self._bus = bus
+        self._large = threading.Lock()
+
+    def run(self) -> None:
+        """Copy everything that is pending, then note the source's time."""
+        if self._store.migration().copied_at is not None:
+            return
+        started = time.monotonic()
+        collections = {c.spec.collection.id: c for c in self._store.collections()}
+        pending = [p.partition for p in self._store.partitions(PartitionStatus.PENDING)]
+        ids = dict.fromkeys(p.collection.id for p in pending)
+        self.copy([collections[i] for i in ids], pending)
+        end = self._pace.retrying("read the source's clock", self._source.clock)
+        self._store.update(lambda m: replace(m, copied_at=end))
+        totals = self._store.totals()
+        took = timedelta(seconds=time.monotonic() - started)
+        self._bus.emit(CopyCompleted(totals.documents_copied, totals.bytes_copied, took))
+
+    def copy(
+        self, collections: Iterable[CollectionProgress], partitions: Iterable[Partition]
+    ) -> None:
+        """Create *collections* on the target and copy *partitions* of them."""
+        names = {c.spec.collection.id: c.target for c in collections}
+        for _ in self._executor.map_unordered(self._prepare, list(collections)):
+            pass
+        units = ((p, names[p.collection.id]) for p in partitions)
+        for _ in self._executor.map_unordered(self._copy, units):
+            pass
+
+    def _prepare(self, collection: CollectionProgress) -> None:
+        spec = replace(
+            collection.spec,
+            collection=replace(collection.spec.collection, namespace=collection.target),
+        )
+        self._pace.check()
+        self._pace.retrying(f"create {collection.target}", lambda: self._target.prepare(spec))
+
+    def _copy(self, unit: tuple[Partition, Namespace]) -> None:
+        """Copy one partition from its beginning; safe to run again."""
+        partition, namespace = unit
+        self._pace.check()
+        started = time.monotonic()
+        try:
+            documents, size = self._pace.retrying(
+                f"copy {namespace}/{partition.id.rpartition('/')[2]}",
+                lambda: self._attempt(partition, namespace),
+            )
+        except CollectionGone:
+            documents, size = 0, 0  # its drop is in the change stream
+        self._store.partition_copied(partition.id, documents=documents, size=size)
+        took = timedelta(seconds=time.monotonic() - started)
+        self._bus.emit(PartitionCopied(namespace, partition.id, documents, size, took))
+
+    def _attempt(self, partition: Partition, namespace: Namespace) -> tuple[int, int]:
+        documents = size = 0
+        for batch in self._source.read(partition):
+            self._pace.check()
+            with self._room_for(batch):
+                self._target.write(namespace, batch)
+                count = len(batch.documents)
+            documents += count
+            size += batch.size
+            self._bus.emit(BatchCopied(namespace, count, batch.size))
+        return documents, size
+
+    def _room_for(self, batch: Batch) -> AbstractContextManager[object]:
+        return self._large if batch.size > _LARGE_BATCH_BYTES else nullcontext()

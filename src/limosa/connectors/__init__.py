@@ -1,0 +1,1 @@
+"""Databases that Limosa can read and write."""

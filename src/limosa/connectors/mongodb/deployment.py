@@ -1,0 +1,284 @@
+"""A MongoDB deployment: commands, their errors, and where collections are to be found."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from functools import cached_property
+from typing import Any
+from uuid import uuid4
+
+import bson
+from bson import Binary, Int64, Timestamp
+from bson.codec_options import CodecOptions
+from bson.raw_bson import RawBSONDocument
+from pymongo import MongoClient
+from pymongo.client_session import ClientSession
+from pymongo.uri_parser import parse_uri
+
+from ...canonical import elements
+from ...errors import AccessDenied, CollectionGone, ConfigError, TransientError
+from ...model import Batch, Collection
+from . import errors
+
+#: Replies stay bytes: only what is looked at is decoded.
+RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
+#: For what is decoded and stored: nothing is lost by a value that Python cannot hold.
+PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
+    document_class=dict, datetime_conversion=bson.codec_options.DatetimeConversion.DATETIME_MS
+)
+#: A server that cannot be found for so long is reported; the engine then tries again.
+_SELECTION_MS = 5_000
+_SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
+
+
+def identity(uri: str) -> str:
+    """
+    Return the deployment's address without credentials.
+
+    Raises:
+        ConfigError: *uri* is not a MongoDB connection string.
+    """
+    doing = "read the connection string"
+    try:
+        with errors.translated(doing):
+            parsed = parse_uri(uri)
+    except (ValueError, OSError) as exc:  # a bad port or value; a certificate that is not there
+        msg = f"{doing}: {exc}"
+        raise ConfigError(msg) from exc
+    hosts = ",".join(sorted(f"{host}:{port}" for host, port in parsed["nodelist"]))
+    return f"mongodb://{hosts}"
+
+
+class Deployment:
+    """
+    Runs commands and says of errors what they mean.
+
+    Remembers the latest operation time of any answer, so that later reads can be asked not
+    to be older than anything seen so far.
+    """
+
+    def __init__(self, uri: str) -> None:
+        self.identity = identity(uri)
+        options = parse_uri(uri)["options"]
+        with errors.translated(f"connect to {self.identity}"):
+            self._client: MongoClient[RawBSONDocument] = MongoClient(
+                uri,
+                appname="limosa",
+                document_class=RawBSONDocument,
+                # Retries are ours: visible as events, and with backoff.
+                retryReads=False,
+                retryWrites=False,
+                serverSelectionTimeoutMS=options.get(
+                    "serverSelectionTimeoutMS",
+                    options.get("serverselectiontimeoutms", _SELECTION_MS),
+                ),
+                readPreference="primary",
+                connect=False,
+            )
+        self._seen = Timestamp(0, 0)
+        self._lock = threading.Lock()
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._client.close()
+
+    def run(
+        self,
+        database: str,
+        command: Mapping[str, Any],
+        *,
+        doing: str,
+        session: ClientSession | None = None,
+    ) -> RawBSONDocument:
+        """Run *command* on the primary and return the answer, not decoded."""
+        with errors.translated(f"{self.identity}: {doing}"):
+            reply: RawBSONDocument = self._client[database].command(
+                dict(command), codec_options=RAW, session=session
+            )
+        time = reply.get("operationTime")
+        if isinstance(time, Timestamp):
+            with self._lock:
+                self._seen = max(self._seen, time)
+        return reply
+
+    def decoded(self, database: str, command: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
+        """Run *command* and return the whole answer decoded."""
+        return bson.decode(self.run(database, command, doing=doing).raw, PLAIN)
+
+    def batches(
+        self,
+        database: str,
+        command: Mapping[str, Any],
+        *,
+        doing: str,
+        batch_size: int,
+        collection: Collection | None = None,
+    ) -> Iterator[Batch]:
+        """
+        Yield the batches of a command that answers with a cursor.
+
+        With *collection* an address by name is checked after each batch: what was read may
+        be another collection of that name.
+        """
+        with self._client.start_session(causal_consistency=False) as session:
+            cursor = Cursor.of(self.run(database, command, doing=doing, session=session))
+            try:
+                while True:
+                    if collection is not None:
+                        self._check_address(collection, cursor)
+                    if len(cursor.array) > EMPTY_ARRAY:
+                        yield Batch(cursor.array)
+                    if not cursor.id:
+                        return
+                    more = cursor.more(batch_size)
+                    del cursor  # its bytes: two batches at a time are one too many
+                    reply = self.run(database, more, doing=doing, session=session)
+                    cursor = Cursor.of(reply)
+                    del reply
+            except GeneratorExit:
+                self.close_cursor(database, cursor, session)
+                raise
+
+    def close_cursor(self, database: str, cursor: Cursor, session: ClientSession) -> None:
+        """Have the server forget *cursor*."""
+        command = {"killCursors": cursor.collection, "cursors": [cursor.id]}
+        with suppress(TransientError):  # the server drops it by itself after ten minutes
+            self.run(database, command, doing="close a cursor", session=session)
+
+    def start_session(self) -> ClientSession:
+        """Return a session for a cursor that outlives one call."""
+        return self._client.start_session(causal_consistency=False)
+
+    def majority(self) -> dict[str, Any]:
+        """
+        Return a read concern: majority, and not older than any answer seen so far.
+
+        Majority alone may be older: a position taken from the primary's clock could then lie
+        after writes that the copy does not see.
+        """
+        if not self._seen.time:
+            self.now()
+        return {"level": "majority", "afterClusterTime": self._seen}
+
+    def now(self) -> Timestamp:
+        """Return the present operation time of the primary."""
+        reply = self.run("admin", {"ping": 1}, doing="read the operation time")
+        time = reply.get("operationTime")
+        return time if isinstance(time, Timestamp) else Timestamp(0, 0)
+
+    def databases(self) -> list[str]:
+        """Return the names of all user databases."""
+        reply = self.decoded(
+            "admin", {"listDatabases": 1, "nameOnly": True}, doing="list the databases"
+        )
+        return sorted(d["name"] for d in reply["databases"] if d["name"] not in _SYSTEM_DATABASES)
+
+    def address(self, collection: Collection) -> str | Binary:
+        """
+        Return what commands may put in place of the collection's name: its UUID where we may.
+
+        Raises:
+            CollectionGone: it was dropped, or moved to another database.
+        """
+        if not collection.id:
+            return collection.namespace.collection
+        if self.finds_by_uuid:
+            return Binary(bytes.fromhex(collection.id), bson.binary.UUID_SUBTYPE)
+        return self.name_of(collection)
+
+    @cached_property
+    def finds_by_uuid(self) -> bool:
+        """Whether this user may name a collection by its UUID (privilege ``useUUID``)."""
+        probe = {"find": Binary.from_uuid(uuid4()), "limit": 1}
+        try:
+            self.run("admin", probe, doing="find by UUID")
+        except CollectionGone:
+            return True
+        except AccessDenied:
+            return False
+        return True
+
+    def name_of(self, collection: Collection) -> str:
+        """
+        Return the present name of the collection with this id in its database.
+
+        Raises:
+            CollectionGone: it was dropped, or moved to another database.
+        """
+        uuid = Binary(bytes.fromhex(collection.id), bson.binary.UUID_SUBTYPE)
+        command = {"listCollections": 1, "filter": {"info.uuid": uuid}, "nameOnly": False}
+        reply = self.decoded(
+            collection.namespace.database, command, doing=f"find the name of {collection}"
+        )
+        found = reply["cursor"]["firstBatch"]
+        if not found:
+            msg = f"{collection} was dropped or moved to another database"
+            raise CollectionGone(msg)
+        name: str = found[0]["name"]
+        return name
+
+    def _check_address(self, collection: Collection, cursor: Cursor) -> None:
+        if not collection.id or self.finds_by_uuid:
+            return
+        if self.name_of(collection) != cursor.collection:
+            msg = f"{collection} was renamed while it was read"
+            raise TransientError(msg)
+
+
+#: An empty BSON document or array: its length and the terminating zero.
+EMPTY_ARRAY = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Cursor:
+    """What an answer says of a cursor, sliced: decoding it would decode the documents."""
+
+    id: Int64
+    collection: str
+    array: bytes  # of the batch
+    token: bytes = b""  # of a change stream: right after the batch
+
+    @classmethod
+    def of(cls, reply: RawBSONDocument) -> Cursor:
+        """Take the cursor out of *reply*."""
+        raw = reply["cursor"].raw
+        raw = raw if isinstance(raw, bytes) else bytes(raw)
+        found = {name: (start, end) for _, name, start, end in elements(raw)}
+
+        def part(name: bytes) -> bytes:
+            start, end = found.get(name, (0, 0))
+            return raw[start:end]
+
+        namespace = part(b"ns")[4:-1].decode()
+        return cls(
+            Int64(int.from_bytes(part(b"id"), "little", signed=True)),
+            namespace.partition(".")[2],
+            part(b"nextBatch") or part(b"firstBatch"),
+            part(b"postBatchResumeToken"),
+        )
+
+    def more(self, batch_size: int, **options: Any) -> dict[str, Any]:
+        """Return the command for the next batch."""
+        return {
+            "getMore": self.id,
+            "collection": self.collection,
+            "batchSize": batch_size,
+            **options,
+        }
+
+
+def as_datetime(time: Timestamp, *, up: bool = False) -> datetime:
+    """
+    Return *time* with the increment in the microseconds.
+
+    An increment too large for them is rounded down, or up on request, so that "applied to"
+    never claims too much and "commit at" never asks for too little.
+    """
+    base = datetime.fromtimestamp(time.time, UTC)
+    if time.inc < 1_000_000:
+        return base + timedelta(microseconds=time.inc)
+    return base + (timedelta(seconds=1) if up else timedelta(microseconds=999_999))

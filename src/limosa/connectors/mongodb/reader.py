@@ -1,0 +1,270 @@
+"""Reading a MongoDB deployment: what there is, in parts, and by key."""
+
+from __future__ import annotations
+
+from collections.abc import Collection as Some
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+import bson
+from bson import MaxKey
+from bson.raw_bson import RawBSONDocument
+
+from ...canonical import id_in, key_for, key_of
+from ...errors import CollectionGone, TransientError
+from ...model import (
+    Batch,
+    Collection,
+    CollectionSpec,
+    Document,
+    Key,
+    Namespace,
+    Partition,
+)
+from .deployment import PLAIN, Deployment
+
+#: A batch of the copy: large enough that a round trip costs little, small enough that a
+#: few of them in flight stay far below the memory we promise.
+_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_DOCUMENTS = 5_000
+_MAX_KEY = key_for(MaxKey())
+#: Sampled keys for each cut: the parts then differ in size by about a third.
+_SAMPLES_PER_CUT = 8
+#: ``$sample`` reads at random only below 5 % of a collection; above, it scans.
+_SAMPLED_SHARE = 0.05
+
+
+class MongoReader:
+    """Both ends of a migration are read in the same way."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+
+    def close(self) -> None:
+        """Close all connections."""
+        self._deployment.close()
+
+    def collections(self) -> Iterator[CollectionSpec]:
+        """List the user collections of all databases; views and system collections are not."""
+        for database in self._deployment.databases():
+            command = {"listCollections": 1, "filter": {"type": "collection"}, "cursor": {}}
+            doing = f"list the collections of {database}"
+            for batch in self._deployment.batches(
+                database, command, doing=doing, batch_size=_BATCH_DOCUMENTS
+            ):
+                for document in batch.documents:
+                    entry: dict[str, Any] = bson.decode(document.raw, PLAIN)
+                    if not entry["name"].startswith("system."):
+                        yield from self._described(database, entry)
+
+    def partitions(self, spec: CollectionSpec, *, documents: int) -> Iterator[Partition]:
+        """
+        Cut by ``_id`` at sampled keys, or not at all where order or a missing index forbids it.
+
+        Bounds are handed to the server as index bounds (``min``, ``max``), which know
+        neither types nor their brackets: every key lies in exactly one part.
+        """
+        size = max(1, spec.size // spec.documents) if spec.documents else 1
+        batch = max(1, min(_BATCH_DOCUMENTS, _BATCH_BYTES // size))
+        if spec.options.get("capped") or spec.options.get("autoIndexId") is False:
+            yield _partition(spec, 0, Bounds(batch=batch, natural=True), spec.documents)
+            return
+        count = -(-spec.documents // documents)
+        cuts = self._cuts(spec, count) if count > 1 else []
+        low: Key | None = None
+        for number, high in enumerate([*cuts, None]):
+            bounds = Bounds(low=low, high=high, batch=batch)
+            yield _partition(spec, number, bounds, spec.documents // (len(cuts) + 1))
+            low = high
+
+    def read(self, partition: Partition) -> Iterator[Batch]:
+        """
+        Yield the partition's documents in order of ``_id`` (capped: of insertion).
+
+        A cursor that dies on the way is opened again where it stood, once between two
+        batches; after that the error is the caller's.
+        """
+        bounds = Bounds.decode(partition.bounds)
+        last: Batch | None = None
+        seen: Key | None = None
+        while True:
+            try:
+                for batch in self._covered(partition, bounds):
+                    last, seen = (batch if seen is None else _without(batch, seen)), None
+                    yield last
+            except TransientError:
+                if bounds.natural or last is None or not last.documents:
+                    raise
+                seen = key_of(last.documents[-1].raw)
+                bounds, last = replace(bounds, low=seen), None
+            else:
+                return
+
+    def lookup(self, collection: Collection, keys: Some[Key]) -> Mapping[Key, Document]:
+        """Find documents by ``_id``; a majority's answer, not older than any before it."""
+        if not keys:
+            return {}
+        wanted = set(keys)
+        found: dict[Key, Document] = {}
+        command = {
+            "find": self._deployment.address(collection),
+            "filter": id_in(wanted),
+            "batchSize": len(wanted) + 1,  # one more, so that the server closes the cursor
+            "readConcern": self._deployment.majority(),
+        }
+        for batch in self._deployment.batches(
+            collection.namespace.database,
+            command,
+            doing=f"look up {len(wanted)} documents of {collection}",
+            batch_size=_BATCH_DOCUMENTS,
+            collection=collection,
+        ):
+            for document in batch.documents:
+                key = key_of(document.raw)
+                if key in wanted:
+                    found[key] = document
+        self._check_there(collection, found)
+        return found
+
+    def _check_there(self, collection: Collection, found: Mapping[Key, Document]) -> None:
+        # By name, nothing found may mean that the name has gone: then the batch loop had
+        # nothing to check.
+        if collection.id and not found and not self._deployment.finds_by_uuid:
+            self._deployment.name_of(collection)
+
+    def _described(self, database: str, entry: Mapping[str, Any]) -> Iterator[CollectionSpec]:
+        namespace = Namespace(database, entry["name"])
+        try:
+            stats = self._sizes(namespace)
+            indexes = self._indexes(namespace)
+        except CollectionGone:
+            return  # dropped since it was listed
+        uuid = entry.get("info", {}).get("uuid")
+        yield CollectionSpec(
+            Collection(namespace, uuid.hex() if uuid else ""),
+            options=entry.get("options", {}),
+            indexes=indexes,
+            documents=int(stats.get("count", 0)),
+            size=int(stats.get("size", 0)),
+        )
+
+    def _sizes(self, namespace: Namespace) -> dict[str, Any]:
+        command = {
+            "aggregate": namespace.collection,
+            "pipeline": [
+                {"$collStats": {"storageStats": {}}},
+                {"$project": {"count": "$storageStats.count", "size": "$storageStats.size"}},
+            ],
+            "cursor": {},
+        }
+        reply = self._deployment.decoded(namespace.database, command, doing=f"measure {namespace}")
+        found = reply["cursor"]["firstBatch"]
+        return found[0] if found else {}
+
+    def _indexes(self, namespace: Namespace) -> list[dict[str, Any]]:
+        command = {"listIndexes": namespace.collection, "cursor": {"batchSize": 1_000}}
+        reply = self._deployment.decoded(
+            namespace.database, command, doing=f"list the indexes of {namespace}"
+        )
+        return [
+            i
+            for i in reply["cursor"]["firstBatch"]
+            if i["key"] != {"_id": 1} and not i.get("clustered")
+        ]
+
+    def _cuts(self, spec: CollectionSpec, count: int) -> list[Key]:
+        namespace = spec.collection.namespace
+        size = min(count * _SAMPLES_PER_CUT, max(1, int(spec.documents * _SAMPLED_SHARE)))
+        command = {
+            "aggregate": namespace.collection,
+            "pipeline": [
+                {"$sample": {"size": size}},
+                {"$project": {"_id": 1}},
+                {"$sort": {"_id": 1}},
+            ],
+            "cursor": {"batchSize": _BATCH_DOCUMENTS},
+            "allowDiskUse": True,
+        }
+        sampled: dict[Key, None] = {}
+        for batch in self._deployment.batches(
+            namespace.database, command, doing=f"cut {namespace}", batch_size=_BATCH_DOCUMENTS
+        ):
+            sampled |= dict.fromkeys(key_of(d.raw) for d in batch.documents)
+        sampled.pop(_MAX_KEY, None)  # nothing comes after it, and no bound may be both ends
+        keys = list(sampled)
+        step = len(keys) / count
+        return list(dict.fromkeys(keys[int(i * step)] for i in range(1, count))) if keys else []
+
+    def _covered(self, partition: Partition, bounds: Bounds) -> Iterator[Batch]:
+        if bounds.low != _MAX_KEY:  # which no bound can come after
+            yield from self._scan(partition, bounds)
+        if bounds.low is not None and bounds.high is None:
+            # With ``min`` alone the server ends before MaxKey, which a document may have.
+            yield from self._scan(partition, bounds, filter=RawBSONDocument(_MAX_KEY))
+
+    def _scan(
+        self, partition: Partition, bounds: Bounds, *, filter: Document | None = None
+    ) -> Iterator[Batch]:
+        collection = partition.collection
+        command: dict[str, Any] = {
+            "find": self._deployment.address(collection),
+            "hint": {"$natural": 1} if bounds.natural else {"_id": 1},
+            "batchSize": bounds.batch,
+            "readConcern": self._deployment.majority(),
+        }
+        if filter is not None:
+            command["filter"] = filter
+        elif bounds.low is not None:
+            command["min"] = RawBSONDocument(bounds.low)
+        if bounds.high is not None:
+            command["max"] = RawBSONDocument(bounds.high)
+        return self._deployment.batches(
+            collection.namespace.database,
+            command,
+            doing=f"read {partition.collection}/{partition.id.rpartition('/')[2]}",
+            batch_size=bounds.batch,
+            collection=collection,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Bounds:
+    """A part of a collection: from *low* up to, not including, *high*; None is the end."""
+
+    low: Key | None = None
+    high: Key | None = None
+    batch: int = _BATCH_DOCUMENTS  # documents
+    natural: bool = False  # the whole collection in order of insertion
+
+    def encode(self) -> bytes:
+        """Return the bounds as a partition carries them."""
+        fields: dict[str, Any] = {"batch": self.batch, "natural": self.natural}
+        if self.low is not None:
+            fields["low"] = RawBSONDocument(self.low)
+        if self.high is not None:
+            fields["high"] = RawBSONDocument(self.high)
+        return bson.encode(fields)
+
+    @classmethod
+    def decode(cls, data: bytes) -> Bounds:
+        """Take the bounds from a partition."""
+        fields = RawBSONDocument(data)
+        low, high = fields.get("low"), fields.get("high")
+        return cls(
+            Key(low.raw) if low is not None else None,
+            Key(high.raw) if high is not None else None,
+            fields["batch"],
+            fields["natural"],
+        )
+
+
+def _partition(spec: CollectionSpec, number: int, bounds: Bounds, documents: int) -> Partition:
+    name = spec.collection.id or str(spec.collection)
+    return Partition(f"{name}/{number}", spec.collection, bounds.encode(), documents)
+
+
+def _without(batch: Batch, key: Key) -> Batch:
+    """Return *batch* less its first document, if that has *key*."""
+    first = batch.documents[0]
+    return Batch.of(batch.documents[1:]) if key_of(first.raw) == key else batch

@@ -1,0 +1,275 @@
+"""Insert, replace and delete documents, byte for byte and within the server's limits."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, TypeVar
+
+import bson
+from bson.raw_bson import RawBSONDocument
+
+from ...canonical import elements, id_in, key_of, readable
+from ...errors import LimosaError, PermanentError, TransientError, WriteRefused
+from ...model import Batch, Document, Key, Namespace
+from . import errors
+from .commands import DURABLE
+from .deployment import Deployment
+
+T = TypeVar("T")
+
+#: An answer names the key of every document that was there already, and a server whose
+#: answer would exceed 16 MB drops the connection, each time anew (seen on 6.0.5). Keys are
+#: no longer than documents, an error takes 180 bytes besides, all texts together 1 MB:
+#: within these limits an answer stays below 15 MB.
+_MAX_COMMAND_BYTES = 12_000_000
+_MAX_OPERATIONS = 10_000
+#: Bytes of an operation besides its key and document.
+_OPERATION = 64
+#: The server's ``maxBsonObjectSize``.
+_MAX_DOCUMENT_BYTES = 16 * 1024 * 1024
+#: The driver sends no command above ``maxBsonObjectSize`` and 16 kB, all of it counted.
+_MAX_REPLACEMENT_BYTES = _MAX_DOCUMENT_BYTES + 8_000
+#: Two upserts of one key can collide; the second then finds the document.
+_ATTEMPTS = 5
+
+_TAKEN_ONLY_BY_INSERT = frozenset(
+    {
+        9,  # FailedToParse: begins with "$", so it was taken for operators
+        52,  # DollarPrefixedFieldName
+        54,  # NotSingleValueField: an _id that only an insert takes
+        66,  # ImmutableField: what is there is equal to the database, with another _id
+        10003,  # CannotGrowDocumentInCappedNamespace
+    }
+)
+#: Perhaps a top-level timestamp of zero, which the server replaces with the present time.
+#: The name may not contain 0x11, lest a search takes quadratic time.
+_EMPTY_TIME = re.compile(rb"\x11[^\x00\x11]*\x00{9}")
+_TIMESTAMP = 0x11
+_DUPLICATE_HINT = (
+    "drop this unique index on the target: limosa builds the unique indexes itself; "
+    "then run the same command again"
+)
+
+
+class Writer:
+    """Writes documents as they are: nothing is decoded, checked against a validator or lost."""
+
+    def __init__(self, deployment: Deployment) -> None:
+        self._deployment = deployment
+        # Where most of the last batch was there already, as after a restart. An insert that
+        # finds a duplicate takes the server 95 µs, to ask for a key takes 4 µs.
+        self._repeated: set[Namespace] = set()
+
+    def insert(self, namespace: Namespace, batch: Batch) -> None:
+        """
+        Insert the documents that are not there yet; leave those that are.
+
+        Raises:
+            WriteRefused: a document is too large, or another one has its unique value.
+        """
+        documents = batch.documents
+        if namespace in self._repeated:
+            documents = self._missing(namespace, documents)
+        if _EMPTY_TIME.search(batch.array):
+            timed = [d for d in documents if _has_empty_time(d)]
+            documents = [d for d in documents if not _has_empty_time(d)]
+            self._insert_timed(namespace, timed)
+        if batch.size <= _MAX_COMMAND_BYTES and len(documents) <= _MAX_OPERATIONS:
+            self._insert(namespace, documents)
+            return
+        for part in _bounded(documents, _size):
+            self._insert(namespace, part)
+
+    def delete(self, namespace: Namespace, keys: Iterable[Key]) -> None:
+        """Delete the documents with *keys*; missing ones are fine."""
+        for part in _bounded(keys, len):
+            operations = [{"q": RawBSONDocument(key), "limit": 1} for key in part]
+            command = {"delete": namespace.collection, "deletes": operations}
+            for error in self._run(namespace, command):
+                raise self._refusal(namespace, part[error["index"]], error)
+
+    def replace(self, namespace: Namespace, states: Iterable[tuple[Key, Document]]) -> None:
+        """
+        Make each key's document what is given, whether there is one or not.
+
+        Raises:
+            WriteRefused: a document is too large, or another one has its unique value.
+        """
+        for part in _bounded(states, _size_of_replacement):
+            waiting = part
+            for _ in range(_ATTEMPTS):
+                waiting = self._replace(namespace, waiting)
+                if not waiting:
+                    break
+            else:
+                msg = f"{self._doing(namespace)}: other writers insert the same keys"
+                raise TransientError(msg)
+
+    def _insert(self, namespace: Namespace, documents: Sequence[Document]) -> None:
+        if not documents:
+            return
+        self._check_size(namespace, documents)
+        command = {
+            "insert": namespace.collection,
+            "documents": documents,
+            "bypassDocumentValidation": True,
+        }
+        found = self._run(namespace, command)
+        for error in found:
+            if not _is_same_key(error):
+                key = key_of(documents[error["index"]].raw)
+                raise self._refusal(namespace, key, error)
+        if 2 * len(found) > len(documents):
+            self._repeated.add(namespace)
+
+    def _missing(self, namespace: Namespace, documents: Sequence[Document]) -> list[Document]:
+        keys = [key_of(d.raw) for d in documents]
+        command = {
+            "find": namespace.collection,
+            "filter": id_in(keys),
+            "projection": {"_id": 1},
+            "batchSize": len(keys) + 1,
+        }
+        doing = f"look up {len(keys)} keys of {namespace}"
+        there = {
+            key_of(found.raw)
+            for answer in self._deployment.batches(
+                namespace.database, command, doing=doing, batch_size=_MAX_OPERATIONS
+            )
+            for found in answer.documents
+        }
+        if 2 * len(there) < len(keys):
+            self._repeated.discard(namespace)
+        return [d for k, d in zip(keys, documents, strict=True) if k not in there]
+
+    def _insert_timed(self, namespace: Namespace, documents: Iterable[Document]) -> None:
+        # An update by pipeline keeps timestamps of zero. The upsert makes a document of the
+        # key alone, by which a new one is known.
+        for document in documents:
+            key = key_of(document.raw)
+            is_new = {"$eq": ["$$ROOT", {"$literal": RawBSONDocument(key)}]}
+            kept = {"$cond": [is_new, {"$literal": document}, "$$ROOT"]}
+            update = {"q": RawBSONDocument(key), "u": [{"$replaceWith": kept}], "upsert": True}
+            for error in self._update(namespace, [update]):
+                if not _is_same_key(error):
+                    raise self._refusal(namespace, key, error)
+
+    def _replace(
+        self, namespace: Namespace, states: Sequence[tuple[Key, Document]]
+    ) -> list[tuple[Key, Document]]:
+        """Return what collided with another writer."""
+        if len(states) == 1 and _size_of_replacement(states[0]) > _MAX_REPLACEMENT_BYTES:
+            self._reinsert(namespace, *states[0])
+            return []
+        again = []
+        for error in self._update(namespace, [_upsert(k, d) for k, d in states]):
+            key, document = states[error["index"]]
+            if error["code"] in _TAKEN_ONLY_BY_INSERT:
+                self._reinsert(namespace, key, document)
+            elif _is_same_key(error):
+                again.append((key, document))
+            else:
+                raise self._refusal(namespace, key, error)
+        return again
+
+    def _reinsert(self, namespace: Namespace, key: Key, document: Document) -> None:
+        self.delete(namespace, [key])
+        self.insert(namespace, Batch.of([document]))
+
+    def _update(
+        self, namespace: Namespace, updates: Sequence[Mapping[str, Any]]
+    ) -> list[Mapping[str, Any]]:
+        command = {
+            "update": namespace.collection,
+            "updates": updates,
+            "bypassDocumentValidation": True,
+        }
+        return self._run(namespace, command)
+
+    def _run(self, namespace: Namespace, command: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+        """Return the documents' own errors."""
+        reply = self._deployment.run(
+            namespace.database,
+            {**command, "ordered": False, "writeConcern": DURABLE},
+            doing=f"write {namespace}",
+        )
+        return errors.write_errors(reply, self._doing(namespace))
+
+    def _check_size(self, namespace: Namespace, documents: Sequence[Document]) -> None:
+        # What is so large stands alone in its command.
+        raw = documents[0].raw
+        if len(documents) == 1 and len(raw) > _MAX_DOCUMENT_BYTES:
+            msg = (
+                f"{self._doing(namespace)}: document {readable(key_of(raw))} of {len(raw):,} bytes "
+                f"is larger than {_MAX_DOCUMENT_BYTES:,} bytes"
+            )
+            raise WriteRefused(msg)
+
+    def _refusal(self, namespace: Namespace, key: Key, error: Mapping[str, Any]) -> LimosaError:
+        doing = f"{self._doing(namespace)}: document {readable(key)}"
+        code = error["code"]
+        meaning = errors.of_answer(code, error.get("errmsg") or _values(error), doing)
+        if type(meaning) is not PermanentError:
+            return meaning
+        return WriteRefused(
+            str(meaning), hint=_DUPLICATE_HINT if code == errors.DUPLICATE_KEY else ""
+        )
+
+    def _doing(self, namespace: Namespace) -> str:
+        return f"{self._deployment.identity}: write {namespace}"
+
+
+def _upsert(key: Key, document: Document) -> dict[str, Any]:
+    if _has_empty_time(document):
+        replacement: object = [{"$replaceWith": {"$literal": document}}]
+    else:
+        replacement = document
+    return {"q": RawBSONDocument(key), "u": replacement, "upsert": True}
+
+
+def _has_empty_time(document: Document) -> bool:
+    if not _EMPTY_TIME.search(document.raw):
+        return False
+    raw = bytes(document.raw)  # a large one may be a view of the batch
+    return any(
+        kind == _TIMESTAMP and name != b"_id" and not any(raw[start:end])
+        for kind, name, start, end in elements(raw)
+    )
+
+
+def _is_same_key(error: Mapping[str, Any]) -> bool:
+    """Whether there is a document with this very key already."""
+    if error["code"] != errors.DUPLICATE_KEY:
+        return False
+    pattern = error.get("keyPattern")
+    return list(pattern) == ["_id"] if pattern is not None else " index: _id_ " in error["errmsg"]
+
+
+def _values(error: Mapping[str, Any]) -> str:
+    # Of very many errors the server leaves the later texts out.
+    value = error.get("keyValue")
+    return f"duplicate of {bson.decode(value.raw)!r}" if value is not None else "no reason given"
+
+
+def _size(document: Document) -> int:
+    return len(document.raw)
+
+
+def _size_of_replacement(state: tuple[Key, Document]) -> int:
+    return len(state[0]) + len(state[1].raw) + _OPERATION
+
+
+def _bounded(items: Iterable[T], size: Callable[[T], int]) -> Iterator[list[T]]:
+    """Yield *items* in parts that a command takes; one that is too large stands alone."""
+    part: list[T] = []
+    total = 0
+    for item in items:
+        more = size(item)
+        if part and (total + more > _MAX_COMMAND_BYTES or len(part) >= _MAX_OPERATIONS):
+            yield part
+            part, total = [], 0
+        part.append(item)
+        total += more
+    if part:
+        yield part

@@ -1,0 +1,262 @@
+"""
+What happens, as frozen values: the one source of log lines, progress, metrics and waits.
+
+Whoever wants to know subscribes to the `EventBus`. A subscriber must be quick and must not
+raise; it is called in the thread in which the thing happened.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import TypeAlias
+
+from .model import Mismatch, Namespace, SchemaVerb
+from .state import Failure, Phase, State
+
+
+@dataclass(frozen=True, slots=True)
+class MigrationStarted:
+    """A process has begun to drive the migration."""
+
+    name: str
+    source: str
+    target: str
+    generation: int  # 1 for the first start; more after a restart
+
+
+@dataclass(frozen=True, slots=True)
+class StateChanged:
+    """An operator or the engine moved the migration."""
+
+    before: State
+    after: State
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseChanged:
+    """The engine turned to something else."""
+
+    phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """The work is cut; nothing was copied yet."""
+
+    collections: int
+    partitions: int
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class BatchCopied:
+    """A batch is durable on the target; its partition is not complete yet."""
+
+    namespace: Namespace
+    documents: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionCopied:
+    """A partition is durable on the target."""
+
+    namespace: Namespace
+    partition: str
+    documents: int
+    bytes: int
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class CopyCompleted:
+    """Every partition is on the target."""
+
+    documents: int
+    bytes: int
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class IndexesBuilt:
+    """The secondary indexes of a collection exist on the target."""
+
+    namespace: Namespace
+    indexes: int
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesCaptured:
+    """Changes are durable in the buffer."""
+
+    events: int
+    to: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ChangesApplied:
+    """Changes are durable on the target."""
+
+    changes: int
+    to: datetime
+    lag: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChanged:
+    """A change of a collection or its indexes was carried over, or left out."""
+
+    verb: SchemaVerb
+    namespace: Namespace
+    detail: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class BecameConsistent:
+    """The initial sync is complete."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class PartitionVerified:
+    """A partition was compared; its differences wait for their recheck."""
+
+    namespace: Namespace
+    partition: str
+    compared: int
+    differences: int
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class KeysVerified:
+    """Keys that changed after their partition was compared were compared again."""
+
+    compared: int
+    differences: int
+
+
+@dataclass(frozen=True, slots=True)
+class MismatchFound:
+    """A difference that counts."""
+
+    mismatch: Mismatch
+
+
+@dataclass(frozen=True, slots=True)
+class VerificationCompleted:
+    """Every partition was compared once; from here on only what changes is."""
+
+    compared: int
+    mismatches: int
+
+
+@dataclass(frozen=True, slots=True)
+class ReadyToCommit:
+    """A commit asked for from now on is accepted."""
+
+    lag: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class CommitStarted:
+    """The application has stopped writing; what it wrote until then is drained."""
+
+    at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class TargetWritable:
+    """The application may write to the target."""
+
+    took: timedelta  # since the engine saw the commit
+
+
+@dataclass(frozen=True, slots=True)
+class Committed:
+    """The migration is complete."""
+
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Retrying:
+    """A call failed in a way that may pass; it is tried again after a while."""
+
+    what: str
+    error: str
+    attempt: int
+    wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class Warned:
+    """Something a person should look at today."""
+
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class StopRequested:
+    """The process was asked to end; the migration can go on later."""
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The migration stopped and needs a person."""
+
+    failure: Failure
+
+
+Event: TypeAlias = (
+    MigrationStarted
+    | StateChanged
+    | PhaseChanged
+    | Planned
+    | BatchCopied
+    | PartitionCopied
+    | CopyCompleted
+    | IndexesBuilt
+    | ChangesCaptured
+    | ChangesApplied
+    | SchemaChanged
+    | BecameConsistent
+    | PartitionVerified
+    | KeysVerified
+    | MismatchFound
+    | VerificationCompleted
+    | ReadyToCommit
+    | CommitStarted
+    | TargetWritable
+    | Committed
+    | Retrying
+    | Warned
+    | StopRequested
+    | Failed
+)
+
+Subscriber: TypeAlias = Callable[[Event], None]
+
+
+class EventBus:
+    """Hands every event to every subscriber."""
+
+    def __init__(self, *subscribers: Subscriber) -> None:
+        self._subscribers = list(subscribers)
+        self._lock = threading.Lock()
+
+    def subscribe(self, subscriber: Subscriber) -> None:
+        """Have *subscriber* called with every event from now on."""
+        with self._lock:
+            self._subscribers.append(subscriber)
+
+    def emit(self, event: Event) -> None:
+        """Tell all subscribers, in the order in which they came."""
+        for subscriber in tuple(self._subscribers):
+            subscriber(event)

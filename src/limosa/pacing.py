@@ -1,0 +1,109 @@
+"""Going on, waiting, trying again and ending: what every worker of a migration obeys."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from datetime import timedelta
+from typing import TypeVar
+
+from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
+from tenacity.wait import wait_random_exponential
+
+from .errors import Stopped, Throttled, TransientError
+from .events import EventBus
+from .events import Retrying as RetryingEvent
+
+T = TypeVar("T")
+
+#: Full jitter, as recommended for many clients of one server: a mean of 50 ms at first, of
+#: 5 s at last, so that an election of a few seconds costs little more than itself.
+_WAIT = wait_random_exponential(multiplier=0.1, max=10)
+
+
+class Pace:
+    """
+    Lets workers go on, holds them while paused, and ends them.
+
+    Every worker calls `check` between two steps, so a pause or a stop takes effect after
+    the step under way.
+    """
+
+    def __init__(self, bus: EventBus, *, retry_for: timedelta = timedelta(minutes=10)) -> None:
+        self._bus = bus
+        self._retry_for = retry_for
+        self._stopping = threading.Event()
+        self._going = threading.Event()
+        self._going.set()
+
+    @property
+    def is_stopping(self) -> bool:
+        return self._stopping.is_set()
+
+    @property
+    def is_paused(self) -> bool:
+        return not self._going.is_set()
+
+    def stop(self) -> None:
+        """Have every worker end at its next step, also the paused and the waiting."""
+        self._stopping.set()
+        self._going.set()
+
+    def pause(self) -> None:
+        """Hold every worker at its next step."""
+        if not self._stopping.is_set():
+            self._going.clear()
+
+    def resume(self) -> None:
+        """Let all go on."""
+        self._going.set()
+
+    def check(self) -> None:
+        """
+        Return at once, or when a pause is over.
+
+        Raises:
+            Stopped: the migration was asked to stop.
+        """
+        self._going.wait()
+        if self._stopping.is_set():
+            raise Stopped("the migration was asked to stop")  # noqa: EM101 - raised a thousand times
+
+    def wait(self, seconds: float) -> None:
+        """
+        Return after *seconds*.
+
+        Raises:
+            Stopped: the migration was asked to stop meanwhile.
+        """
+        if self._stopping.wait(seconds):
+            self.check()
+
+    def retrying(self, what: str, function: Callable[[], T]) -> T:
+        """
+        Return what *function* returns, calling it again after a transient error.
+
+        Raises:
+            TransientError: it still failed after the time set for retries.
+            Stopped: the migration was asked to stop.
+        """
+        retry = Retrying(
+            retry=retry_if_exception_type(TransientError),
+            wait=_wait,
+            stop=stop_after_delay(self._retry_for.total_seconds()),
+            sleep=self.wait,
+            before_sleep=lambda call: self._tell(what, call),
+            reraise=True,
+        )
+        return retry(function)
+
+    def _tell(self, what: str, call: RetryCallState) -> None:
+        error = call.outcome.exception() if call.outcome else None
+        wait = timedelta(seconds=call.upcoming_sleep)
+        self._bus.emit(RetryingEvent(what, str(error), call.attempt_number, wait))
+
+
+def _wait(call: RetryCallState) -> float:
+    error = call.outcome.exception() if call.outcome else None
+    asked_for = error.retry_after if isinstance(error, Throttled) else 0.0
+    return max(asked_for, _WAIT(call))

@@ -1,0 +1,151 @@
+"""
+Where a migration is remembered: its state, and the changes not yet applied.
+
+State and buffer are apart, so that capture, which writes all the time, does not make the
+rest wait for the disk.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from typing import Protocol
+
+from ..model import ChangeBatch, Mismatch, Namespace, Partition, ResumeToken
+from ..state import (
+    CollectionProgress,
+    Migration,
+    PartitionProgress,
+    PartitionStatus,
+    Suspect,
+    Totals,
+)
+
+
+class StateStore(Protocol):
+    """
+    Remembers one migration across crashes. Every method is one atomic, durable step.
+
+    A store opened to drive a migration refuses to write once another process has taken the
+    lease (`LeaseLost`); one opened to watch or steer has no lease and may only `update`.
+    """
+
+    def migration(self) -> Migration:
+        """Return the migration as it is now, also as changed by other processes."""
+        ...
+
+    def update(self, change: Callable[[Migration], Migration]) -> Migration:
+        """Replace the migration by ``change(migration)`` and return it."""
+        ...
+
+    def save_plan(
+        self,
+        collections: Sequence[CollectionProgress],
+        partitions: Iterable[Partition],
+        planned_at: datetime,
+    ) -> None:
+        """Store the whole plan in one step; what an unfinished plan left is replaced."""
+        ...
+
+    def collections(self) -> list[CollectionProgress]:
+        """Return all collections, dropped ones included, in order of planning."""
+        ...
+
+    def save_collection(self, collection: CollectionProgress) -> None:
+        """Add a collection, or replace the one with the same id."""
+        ...
+
+    def partitions(self, status: PartitionStatus | None = None) -> list[PartitionProgress]:
+        """Return partitions of collections that are not dropped, largest collection first."""
+        ...
+
+    def add_partitions(self, partitions: Iterable[Partition]) -> None:
+        """Add partitions of a collection that joined later; those known stay as they are."""
+        ...
+
+    def partition_copied(self, partition_id: str, *, documents: int, size: int) -> None:
+        """Record that a partition is durable on the target; *size* is in bytes."""
+        ...
+
+    def partition_verified(
+        self, partition_id: str, *, compared: int, suspects: Sequence[Suspect]
+    ) -> None:
+        """Record that a partition was compared, and what was not equal."""
+        ...
+
+    def reset_verification(self) -> None:
+        """Have everything compared again."""
+        ...
+
+    def suspects(self) -> list[Suspect]:
+        """Return all differences, those that count included."""
+        ...
+
+    def save_suspects(
+        self, *, found: Sequence[Suspect], settled: Sequence[Suspect], verified_seq: int
+    ) -> None:
+        """Add or replace *found*, drop *settled*, and move ``verified_seq``."""
+        ...
+
+    def mismatches(self, *, limit: int = 1000) -> list[Mismatch]:
+        """Return differences that count."""
+        ...
+
+    def totals(self) -> Totals:
+        """Return sums over all collections and partitions that are not dropped."""
+        ...
+
+    def copied_by_namespace(self) -> dict[Namespace, tuple[int, int, int, int]]:
+        """Return documents planned, copied, compared and bytes copied by target namespace."""
+        ...
+
+    def close(self) -> None:
+        """Give the lease back, if held, and close the file."""
+        ...
+
+
+class ChangeBuffer(Protocol):
+    """
+    A durable queue between the change stream and the target.
+
+    Batches are numbered from 1 without reuse, also after all were trimmed.
+    """
+
+    def append(self, batch: ChangeBatch) -> int:
+        """Store the changes and their resume token in one transaction; return the number."""
+        ...
+
+    def mark(self, token: ResumeToken, source_time: datetime) -> None:
+        """Move the position of an idle stream forward."""
+        ...
+
+    def position(self) -> tuple[ResumeToken, datetime] | None:
+        """Return where capture goes on, and the source time up to which all is stored."""
+        ...
+
+    def last_seq(self) -> int:
+        """Return the number of the last batch ever appended, 0 before the first."""
+        ...
+
+    def read(
+        self, *, after: int, limit: int, through: int | None = None
+    ) -> tuple[int, ChangeBatch] | None:
+        """
+        Return what follows *after*, joined, and the number of its last batch.
+
+        Stored batches are joined up to about *limit* changes and never past *through*; a
+        schema change comes alone. None if nothing follows.
+        """
+        ...
+
+    def waiting(self, *, after: int) -> int:
+        """Return how many changes follow *after*."""
+        ...
+
+    def trim(self, *, through: int) -> None:
+        """Drop batches up to *through*."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...

@@ -1,0 +1,184 @@
+"""The buffer: changes captured from the source that wait to be applied, in one SQLite file."""
+
+from __future__ import annotations
+
+import sqlite3
+import zlib
+from collections.abc import Sequence
+from datetime import datetime
+from pathlib import Path
+
+from ..errors import StateCorrupt
+from ..model import ChangeBatch, ResumeToken
+from .database import Database, Format
+from .encoding import (
+    decoded_changes,
+    decoded_schema_change,
+    encoded_changes,
+    encoded_schema_change,
+    joined,
+)
+from .errors import understood
+from .rows import time_text
+
+BUFFER_FILE = "buffer.db"
+
+#: The application id is "Limb" in ASCII. Large pages: a body of 1,000 keys takes two of them.
+BUFFER_FORMAT = Format(
+    application_id=0x4C696D62, version=1, schema="buffer.sql", page_size=16 * 1024
+)
+
+#: Bytes of bodies that `SqliteBuffer.read` joins at most, where states are stored with the keys.
+READ_LIMIT = 32 * 1024 * 1024
+
+#: Freed pages are used again. Only when this much is free, and no more than `SHRINK_BELOW` is in
+#: use, is the file rewritten, which takes milliseconds then.
+SHRINK_ABOVE = 64 * 1024 * 1024
+SHRINK_BELOW = 8 * 1024 * 1024
+
+
+class SqliteBuffer:
+    """
+    A `ChangeBuffer` in a file of its own, for several threads.
+
+    Reading does not wait for the disk while capture writes. A stored batch that was damaged is
+    noticed by its checksum: a lost change would be a lost document.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._writer = Database.open(path, BUFFER_FORMAT, create=True)
+        try:
+            self._reader = Database.open(path, BUFFER_FORMAT)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    def append(self, batch: ChangeBatch) -> int:
+        if batch.schema is None:
+            body = encoded_changes(batch.changes)
+            changes = sum(map(len, batch.changes.values()))
+        else:
+            body = encoded_schema_change(batch.schema)
+            changes = 1
+        time = time_text(batch.source_time)
+        is_schema, token = batch.schema is not None, batch.resume_token
+        row = (is_schema, changes, changes, batch.events, time, token, zlib.crc32(body), body)
+        with self._writer.writing("append to the buffer") as db:
+            inserted = db.execute(_APPEND, row)
+            db.execute(_MOVE, (token, time))
+        assert inserted.lastrowid is not None
+        return inserted.lastrowid
+
+    def mark(self, token: ResumeToken, source_time: datetime) -> None:
+        with self._writer.writing("store the position") as db:
+            db.execute(_MOVE, (token, time_text(source_time)))
+
+    def position(self) -> tuple[ResumeToken, datetime] | None:
+        row = self._first("read the position", "SELECT token, source_time FROM position")
+        if row is None:
+            return None
+        with understood(self._reader.path, "read the position"):
+            return ResumeToken(row[0]), datetime.fromisoformat(row[1])
+
+    def last_seq(self) -> int:
+        # AUTOINCREMENT remembers it here, also after the batch is gone.
+        query = "SELECT seq FROM sqlite_sequence WHERE name = 'batches'"
+        row = self._first("read the buffer's end", query)
+        return row[0] if row else 0
+
+    def read(
+        self, *, after: int, limit: int, through: int | None = None
+    ) -> tuple[int, ChangeBatch] | None:
+        rows = self._joinable(after, limit, through)
+        if not rows:
+            return None
+        last = rows[-1]
+        with understood(self._reader.path, "read the buffer"):
+            token, time = ResumeToken(last["token"]), datetime.fromisoformat(last["source_time"])
+            bodies = [self._body(row) for row in rows]
+            events = sum(row["events"] for row in rows)
+            if last["is_schema"]:
+                schema = decoded_schema_change(bodies[0])
+                return last["seq"], ChangeBatch(token, time, schema=schema, events=events)
+            changes = joined(map(decoded_changes, bodies))
+            return last["seq"], ChangeBatch(token, time, changes, events=events)
+
+    def waiting(self, *, after: int) -> int:
+        row = self._first("count the changes that wait", _WAITING, after)
+        return 0 if row is None else int(row[0])
+
+    def trim(self, *, through: int) -> None:
+        with self._writer.writing("trim the buffer") as db:
+            db.execute("DELETE FROM batches WHERE seq <= ?", (through,))
+        with self._writer.statement("shrink the buffer") as db:
+            if _is_mostly_free(db):
+                db.execute("VACUUM")
+
+    def close(self) -> None:
+        try:
+            self._reader.close()
+        finally:
+            self._writer.close()
+
+    def _joinable(self, after: int, limit: int, through: int | None) -> Sequence[sqlite3.Row]:
+        """Return the batches to be joined: a schema change, or document changes up to the next."""
+        end = through if through is not None else _LAST
+        rows: list[sqlite3.Row] = []
+        changes = size = 0
+        with self._reader.statement("read the buffer") as db:
+            # Row by row: where to stop is known from the rows, and bodies are large.
+            cursor = db.execute(_FOLLOWING, (after, end))
+            try:
+                for row in cursor:
+                    if row["is_schema"]:
+                        return rows or [row]
+                    rows.append(row)
+                    changes += row["changes"]
+                    size += len(row["body"])
+                    if changes >= limit or size >= READ_LIMIT:
+                        break
+            finally:
+                cursor.close()
+        return rows
+
+    def _body(self, row: sqlite3.Row) -> bytes:
+        body: bytes = row["body"]
+        if zlib.crc32(body) != row["checksum"]:
+            msg = f"read the buffer: {str(self._reader.path)!r}: batch {row['seq']} is damaged"
+            raise StateCorrupt(msg)
+        return body
+
+    def _first(self, doing: str, query: str, *values: int) -> sqlite3.Row | None:
+        with self._reader.statement(doing) as db:
+            rows = db.execute(query, values).fetchall()
+        return rows[0] if rows else None
+
+
+_LAST = 2**63 - 1
+
+_APPEND = """
+    INSERT INTO batches
+        (is_schema, changes, total, events, source_time, token, checksum, body)
+    VALUES (?, ?, ? + coalesce((SELECT total FROM batches ORDER BY seq DESC LIMIT 1), 0),
+            ?, ?, ?, ?, ?)
+"""
+
+_MOVE = "INSERT OR REPLACE INTO position (only, token, source_time) VALUES (1, ?, ?)"
+
+_FOLLOWING = """
+    SELECT seq, is_schema, changes, events, source_time, token, checksum, body
+    FROM batches WHERE seq > ? AND seq <= ? ORDER BY seq
+"""
+
+# Two rows instead of all that wait.
+_WAITING = """
+    SELECT (SELECT total FROM batches ORDER BY seq DESC LIMIT 1) - (total - changes)
+    FROM batches WHERE seq > ? ORDER BY seq LIMIT 1
+"""
+
+
+def _is_mostly_free(db: sqlite3.Connection) -> bool:
+    (page_size,) = db.execute("PRAGMA page_size").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    return bool(free * page_size >= SHRINK_ABOVE and (pages - free) * page_size <= SHRINK_BELOW)

@@ -1,0 +1,287 @@
+"""
+Verification for the whole life of a migration.
+
+Each partition is compared once the target is consistent; every key that changes from then on
+is compared again, by following the buffer behind the application. A difference is a *suspect*
+at first: the source may have been read later than the target was written. It *counts* once
+the target has applied everything up to the time of that reading and the source's document is
+still the one that was read.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from datetime import datetime, timedelta
+
+from .comparison import Difference, differing
+from .connector import Source, Target
+from .errors import CollectionGone
+from .events import (
+    EventBus,
+    KeysVerified,
+    MismatchFound,
+    PartitionVerified,
+    VerificationCompleted,
+)
+from .executors import Executor
+from .model import Collection, Key, Mismatch, MismatchKind
+from .pacing import Pace
+from .schema_changes import SchemaChanges
+from .state import (
+    CollectionProgress,
+    Migration,
+    PartitionProgress,
+    PartitionStatus,
+    Suspect,
+)
+from .storage import ChangeBuffer, StateStore
+
+#: Keys compared in one step: few enough that a commit never waits long for a step to end.
+_KEYS_AT_ONCE = 20_000
+_UNIT_KEYS = 1_000
+_UNIT_BYTES = 8 * 1024 * 1024
+_IDLE_SECONDS = 0.05
+#: A mismatch that was reported is looked at again, in case somebody mended it.
+_REVISIT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Keys:
+    """Keys of one collection that are compared at once."""
+
+    collection: CollectionProgress
+    keys: tuple[Key, ...]
+
+
+class Verification:
+    """Compares source and target for as long as it runs, and says when it has caught up."""
+
+    def __init__(
+        self,
+        source: Source,
+        target: Target,
+        store: StateStore,
+        buffer: ChangeBuffer,
+        schema: SchemaChanges,
+        executor: Executor,
+        pace: Pace,
+        bus: EventBus,
+    ) -> None:
+        self._source = source
+        self._target = target
+        self._store = store
+        self._buffer = buffer
+        self._schema = schema
+        self._executor = executor
+        self._pace = pace
+        self._bus = bus
+        self._revisited = 0.0
+        self._passes = 0
+
+    def run(self) -> None:
+        """Compare until stopped."""
+        while not self._store.migration().is_consistent:
+            self._pace.wait(_IDLE_SECONDS)
+        migration = self._store.migration()
+        if migration.verified_at is None and not self._store.totals().partitions_verified:
+            # From here on: what was applied before is seen by the partitions' comparison.
+            self._store.update(lambda m: replace(m, verified_seq=m.applied_seq))
+        while True:
+            self._pace.check()
+            busy = self._partitions() + self._keys()
+            self._passes += 1
+            if not busy:
+                self._pace.wait(_IDLE_SECONDS)
+
+    def is_complete(self, migration: Migration) -> bool:
+        """Whether every key is compared as of *migration*, and no difference is in doubt."""
+        if migration.verified_at is None or migration.verified_seq < migration.applied_seq:
+            return False
+        return all(s.counts for s in self._store.suspects())
+
+    def revisit(self) -> None:
+        """Compare again what is held for a mismatch; return when that is done."""
+        self._revisited = 0.0
+        wanted = self._passes + 2  # the one under way may have begun before
+        while self._passes < wanted:
+            self._pace.wait(_IDLE_SECONDS)
+
+    # Partitions.
+
+    def _partitions(self) -> int:
+        """Compare partitions that were not yet; between two of them, changed keys."""
+        waiting = self._store.partitions(PartitionStatus.COPIED)
+        done = 0
+        for recorded in self._executor.map_unordered(self._compare, waiting):
+            done += recorded
+            self._keys()
+        if not waiting or done == len(waiting):
+            self._note_completion()
+        return done
+
+    def _note_completion(self) -> None:
+        migration = self._store.migration()
+        if migration.verified_at is not None:
+            return
+        at = self._pace.retrying("read the source's clock", self._source.clock)
+        self._store.update(lambda m: replace(m, verified_at=at))
+        totals = self._store.totals()
+        self._bus.emit(VerificationCompleted(totals.documents_compared, totals.mismatches))
+
+    def _compare(self, progress: PartitionProgress) -> int:
+        """Compare one partition; 1 if that is recorded, 0 if it has to be done again."""
+        self._pace.check()
+        partition, started, epoch = progress.partition, time.monotonic(), self._schema.epoch
+        known = self._schema.known(partition.collection.id)
+        if known is None or known.is_dropped or epoch % 2:
+            return 0
+        try:
+            difference, since = self._pace.retrying(
+                f"verify {known.target}/{partition.id.rpartition('/')[2]}",
+                lambda: self._read_both(progress, known),
+            )
+        except CollectionGone:
+            return 0  # its drop is further on in the change stream
+        if self._schema.epoch != epoch:
+            return 0
+        suspects = self._suspects(known, difference.found(), since)
+        self._store.partition_verified(
+            partition.id, compared=difference.compared, suspects=suspects
+        )
+        took = timedelta(seconds=time.monotonic() - started)
+        self._bus.emit(
+            PartitionVerified(known.target, partition.id, difference.compared, len(suspects), took)
+        )
+        return 1
+
+    def _read_both(
+        self, progress: PartitionProgress, known: CollectionProgress
+    ) -> tuple[Difference, datetime]:
+        difference = Difference()
+        there = replace(progress.partition, collection=Collection(known.target))
+        for _ in difference.read(self._source.read(progress.partition), self._target.read(there)):
+            self._pace.check()
+        return difference, self._source.clock()
+
+    # Keys.
+
+    def _keys(self) -> int:
+        """Compare what changed since, and what is in doubt; return how much there was."""
+        migration = self._store.migration()
+        epoch = self._schema.epoch
+        if epoch % 2:
+            return 0
+        seq, changed = self._changed(migration)
+        due = self._due(migration)
+        if seq == migration.verified_seq and not due:
+            return 0
+        doubted = {(s.collection_id, s.mismatch.key): s for s in due}
+        units = [*_units(changed), *_units(self._grouped(due))]
+        compared = 0
+        found: list[Suspect] = []
+        settled = dict(doubted)
+        for count, suspects in self._executor.map_unordered(self._compare_keys, units):
+            compared += count
+            for suspect in suspects:
+                before = settled.pop((suspect.collection_id, suspect.mismatch.key), None)
+                found.append(_judged(suspect, before))
+        if self._schema.epoch != epoch:
+            return 0
+        self._store.save_suspects(found=found, settled=list(settled.values()), verified_seq=seq)
+        self._report(compared, found, doubted)
+        return max(1, compared)
+
+    def _changed(self, migration: Migration) -> tuple[int, list[Keys]]:
+        found = self._buffer.read(
+            after=migration.verified_seq, limit=_KEYS_AT_ONCE, through=migration.applied_seq
+        )
+        if found is None:
+            return migration.verified_seq, []
+        seq, batch = found
+        known = ((self._schema.known(c.id), keys) for c, keys in batch.changes.items())
+        return seq, [Keys(c, tuple(k)) for c, k in known if c is not None and not c.is_dropped]
+
+    def _due(self, migration: Migration) -> list[Suspect]:
+        """Return suspects whose time has been applied; now and then those that count too."""
+        suspects = self._store.suspects()
+        revisit = time.monotonic() - self._revisited > _REVISIT_SECONDS
+        if revisit:
+            self._revisited = time.monotonic()
+        return [
+            s
+            for s in suspects
+            if (revisit or not s.counts)
+            and migration.applied_to is not None
+            and migration.applied_to >= s.since
+        ]
+
+    def _grouped(self, suspects: Iterable[Suspect]) -> Iterator[Keys]:
+        grouped: dict[str, list[Key]] = {}
+        for suspect in suspects:
+            grouped.setdefault(suspect.collection_id, []).append(suspect.mismatch.key)
+        for collection_id, keys in grouped.items():
+            known = self._schema.known(collection_id)
+            if known is not None and not known.is_dropped:
+                yield Keys(known, tuple(keys))
+
+    def _compare_keys(self, unit: Keys) -> tuple[int, list[Suspect]]:
+        self._pace.check()
+        known = unit.collection
+
+        def attempt() -> tuple[int, list[Suspect]]:
+            # The target first: were it the source, a change between the two would make a
+            # difference of what is about to be equal.
+            there = self._target.lookup(Collection(known.target), unit.keys)
+            here = self._source.lookup(known.spec.collection, unit.keys)
+            differences = list(differing(unit.keys, here, there))
+            if not differences:
+                return len(unit.keys), []
+            return len(unit.keys), self._suspects(known, differences, self._source.clock())
+
+        try:
+            return self._pace.retrying(f"verify keys of {known.target}", attempt)
+        except CollectionGone:
+            return 0, []
+
+    def _suspects(
+        self,
+        known: CollectionProgress,
+        differences: Iterable[tuple[MismatchKind, Key, bytes]],
+        since: datetime,
+    ) -> list[Suspect]:
+        return [
+            Suspect(Mismatch(kind, known.target, key), known.spec.collection.id, since, value)
+            for kind, key, value in differences
+        ]
+
+    def _report(
+        self, compared: int, found: list[Suspect], doubted: dict[tuple[str, Key], Suspect]
+    ) -> None:
+        self._store.update(
+            lambda m: replace(m, documents_rechecked=m.documents_rechecked + compared)
+        )
+        for suspect in found:
+            before = doubted.get((suspect.collection_id, suspect.mismatch.key))
+            if suspect.counts and not (before and before.counts):
+                self._bus.emit(MismatchFound(suspect.mismatch))
+        self._bus.emit(KeysVerified(compared, len(found)))
+
+
+def _judged(suspect: Suspect, before: Suspect | None) -> Suspect:
+    """
+    Return *suspect* as one that counts, if the source has not changed since *before*.
+
+    The target then had everything up to that time and still differs.
+    """
+    return replace(suspect, counts=before is not None and before.digest == suspect.digest)
+
+
+def _units(groups: Iterable[Keys]) -> Iterator[Keys]:
+    for group in groups:
+        spec = group.collection.spec
+        size = max(1, spec.size // max(1, spec.documents))
+        step = max(1, min(_UNIT_KEYS, _UNIT_BYTES // size))
+        for at in range(0, len(group.keys), step):
+            yield Keys(group.collection, group.keys[at : at + step])

@@ -1,0 +1,86 @@
+"""
+An independent comparison of two servers: everything is read, nothing of Limosa is used.
+
+Nobody may write to either server meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import bson
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from pymongo import MongoClient, ReadPreference
+from pymongo.collection import Collection
+
+SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
+
+Client = MongoClient[dict[str, Any]]
+
+
+def differences(
+    source: Client, target: Client, *, included: Callable[[str], bool] = lambda _: True
+) -> list[str]:
+    """Return in words how the two differ in the namespaces that are *included*."""
+    left = {k: v for k, v in described(source).items() if included(k)}
+    right = described(target)
+    found = [f"{n}: missing" for n in sorted(left.keys() - right.keys())]
+    found += [f"{n}: extra" for n in sorted(right.keys() - left.keys())]
+    for name in sorted(left.keys() & right.keys()):
+        for part in ("options", "indexes"):
+            if left[name][part] != right[name][part]:
+                found.append(f"{name}: {part}: {left[name][part]} became {right[name][part]}")
+        is_capped = dict(left[name]["options"]).get("capped", False)
+        found += [f"{name}: {d}" for d in _documents(source, target, name, ordered=is_capped)]
+    return found
+
+
+def described(client: Client) -> dict[str, dict[str, Any]]:
+    """Return options and indexes of each collection."""
+    return {
+        f"{database}.{info['name']}": {
+            "options": sorted((k, _plain(v)) for k, v in info["options"].items()),
+            "indexes": sorted(
+                sorted((k, _plain(v)) for k, v in index.items())
+                for index in client[database][info["name"]].list_indexes()
+            ),
+        }
+        for database in sorted(set(client.list_database_names()) - SYSTEM_DATABASES)
+        for info in client[database].list_collections()
+        if info["type"] == "collection" and not info["name"].startswith("system.")
+    }
+
+
+def _plain(value: Any) -> str:
+    # As text, in the order that counts, so that values of any types can be compared.
+    return repr(list(value.items()) if isinstance(value, dict) else value)
+
+
+def _documents(source: Client, target: Client, name: str, *, ordered: bool) -> Iterator[str]:
+    left, right = _read(source, name), _read(target, name)
+    if ordered and list(left) != list(right):
+        yield "the order of the documents differs"
+    for key in left.keys() - right.keys():
+        yield f"{_shown(key)} is missing"
+    for key in right.keys() - left.keys():
+        yield f"{_shown(key)} is extra"
+    for key in left.keys() & right.keys():
+        if left[key] != right[key]:
+            yield f"{_shown(key)} is different"
+
+
+def _read(client: Client, name: str) -> dict[bytes, bytes]:
+    """Return the bytes of each document by those of its key: so 1 is not 1.0."""
+    database, _, collection = name.partition(".")
+    raw: Collection[RawBSONDocument] = client[database].get_collection(
+        collection,
+        codec_options=DEFAULT_RAW_BSON_OPTIONS,
+        read_preference=ReadPreference.PRIMARY,
+    )
+    documents = raw.find({}, batch_size=5_000, hint=[("$natural", 1)])
+    return {bson.encode({"_id": d["_id"]}): bytes(d.raw) for d in documents}
+
+
+def _shown(key: bytes) -> str:
+    return repr(key[4:-1])
