@@ -27,6 +27,10 @@ from limosa.state import Migration
 
 DATABASE, COLLECTION = "bench", "documents"
 BATCH = 5_000
+#: Words that do not compress much better than those of people.
+TEXT = " ".join(
+    f"{random.Random(7).getrandbits(32) ^ i * 2654435761 % 2**32:08x}" for i in range(20_000)
+)
 DURABLE = {"w": "majority", "j": True}
 
 
@@ -53,15 +57,17 @@ def servers() -> Iterator[Ends]:
 
 def document(number: int, size: int) -> dict[str, Any]:
     """Return a document of about *size* bytes, mostly text, as an order or a profile is."""
-    chance = random.Random(number)
-    words = [f"{chance.getrandbits(32):08x}" for _ in range(max(1, (size - 130) // 9))]
+    length = max(10, size - 140)
+    at = number * 7919 % (len(TEXT) - length) if length < len(TEXT) else 0
     return {
         "_id": bson.ObjectId(),
         "number": number,
         "name": f"customer {number}",
-        "amount": chance.random() * 1000,
+        "amount": number * 0.37,
         "tags": ["a", "b", number % 10],
-        "text": " ".join(words),
+        "text": (TEXT if length < len(TEXT) else TEXT * (1 + length // len(TEXT)))[
+            at : at + length
+        ],
     }
 
 
@@ -153,6 +159,7 @@ def change(uri: str, events: int, *, seed: int = 1) -> dict[str, int]:
 
 def _change(uri: str, ids: list[Any], events: int, seed: int) -> None:
     chance, doomed = random.Random(seed), iter(ids)
+    kept = ids[len(ids) // 2 :]
     with closing(MongoClient(uri)) as client:
         collection = client[DATABASE][COLLECTION]
         for at in range(0, events, 1_000):
@@ -162,10 +169,10 @@ def _change(uri: str, ids: list[Any], events: int, seed: int) -> None:
                     case 0:
                         some.append(InsertOne(document(10_000_000 + seed * events + i, 942)))
                     case 1:
-                        target = {"_id": chance.choice(ids[len(ids) // 2 :])}
+                        target = {"_id": chance.choice(kept)}
                         some.append(UpdateOne(target, {"$set": {"amount": i}}))
                     case _:
-                        some.append(DeleteOne({"_id": next(doomed)}))
+                        some.append(DeleteOne({"_id": next(doomed, None)}))
             collection.bulk_write(some, ordered=False)
 
 

@@ -19,7 +19,7 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "mana
 #: Each module of the package by its first name; those of one layer may import each other,
 #: except for plug-ins, which know only themselves.
 LAYERS = {
-    "values": {"model", "errors", "state", "namespaces", "canonical"},
+    "values": {"model", "errors", "state", "namespaces", "canonical", "slices"},
     "contracts": {"connector", "events", "storage", "executors"},
     "work": {
         "plan",

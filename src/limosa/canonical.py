@@ -17,6 +17,7 @@ from bson.json_util import CANONICAL_JSON_OPTIONS, dumps
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 
 from .model import Document, Key
+from .slices import malformed
 
 #: What `readable` shows at most; a key may be as large as a document.
 MAX_READABLE = 120
@@ -87,20 +88,20 @@ def elements(document: bytes, *, start: int = 0) -> Iterator[tuple[int, bytes, i
     try:
         limit = start + _INT32.unpack_from(document, start)[0] - 1
         if limit >= len(document) or document[limit]:
-            raise _malformed(start)
+            raise malformed(start)
         at = start + 4
         while at < limit:
             kind = document[at]
             zero = document.index(0, at + 1)
             end = _end(document, kind, zero + 1)
             if not zero < end <= limit:
-                raise _malformed(at)
+                raise malformed(at)
             yield kind, document[at + 1 : zero], zero + 1, end
             at = end
     except (struct.error, ValueError, IndexError) as error:
-        raise _malformed(start) from error
+        raise malformed(start) from error
     if at != limit:
-        raise _malformed(at)
+        raise malformed(at)
 
 
 def key_of(document: bytes | memoryview) -> Key:
@@ -115,63 +116,15 @@ def key_of(document: bytes | memoryview) -> Key:
     try:
         end = _end(document, document[4], _VALUE)
     except (struct.error, ValueError) as error:
-        raise _malformed(4) from error
+        raise malformed(4) from error
     if not _VALUE <= end < len(document):
-        raise _malformed(4)
+        raise malformed(4)
     return Key(_INT32.pack(end + 1) + document[4:end] + b"\0")
 
 
 def key_for(value: object) -> Key:
     """Return the key of a document whose ``_id`` is *value*."""
     return Key(bson.encode({"_id": value}))
-
-
-def split(documents: bytes) -> list[bytes]:
-    """Return the documents that stand one after the other in *documents*."""
-    found = []
-    at, end = 0, len(documents)
-    try:
-        while at < end:
-            after = at + _INT32.unpack_from(documents, at)[0]
-            if not at + 5 <= after <= end:
-                raise _malformed(at)
-            found.append(documents[at:after])
-            at = after
-    except struct.error as error:
-        raise _malformed(at) from error
-    return found
-
-
-def documents_of(array: bytes) -> list[bytes]:
-    """Return the documents of a BSON array of documents, in order."""
-    starts = starts_of(array)
-    unpack = _INT32.unpack_from
-    return [array[at : at + unpack(array, at)[0]] for at in starts]
-
-
-def starts_of(array: bytes) -> list[int]:
-    """Return where each document of a BSON array of documents begins."""
-    found: list[int] = []
-    append, unpack = found.append, _INT32.unpack_from
-    at, limit, digits = 4, len(array) - 1, 0
-    try:
-        while at < limit:
-            # The names are the numbers from 0 on: their width is known, so none is searched.
-            digits += 1
-            for _ in range(9 * 10 ** (digits - 1) + (digits == 1)):
-                begin = at + 2 + digits
-                after = begin + unpack(array, begin)[0]
-                if array[at] != _DOCUMENT or array[begin - 1] or not begin + 5 <= after <= limit:
-                    raise _malformed(at)
-                append(begin)
-                at = after
-                if at >= limit:
-                    break
-    except (struct.error, IndexError) as error:
-        raise _malformed(at) from error
-    if at != limit:
-        raise _malformed(at)
-    return found
 
 
 def in_array(keys: Iterable[Key]) -> bytes:
@@ -279,7 +232,3 @@ def _decimal_hash(data: bytes, start: int) -> int:
     # Where integers of 64 bits live, all comparison is exact.
     is_exact = -(2**63) <= number < 2**63 and number == number.to_integral_value()
     return hash(number) if is_exact else hash(float(number))
-
-
-def _malformed(at: int) -> InvalidBSON:
-    return InvalidBSON(f"expected BSON, got something else at byte {at}")

@@ -6,8 +6,9 @@ import hashlib
 from collections.abc import Iterable, Iterator, Mapping
 from itertools import zip_longest
 
-from .canonical import documents_of, key_of, starts_of
+from .canonical import key_of
 from .model import Batch, Document, Key, MismatchKind
+from .slices import documents_of, starts_of
 
 #: Stands for a document that one end does not have.
 ABSENT = b""

@@ -165,6 +165,8 @@ class Connector:
     #: ``examine(uri, role, specs)`` with role "source" or "target" and the collections to be
     #: migrated (empty when the source could not be read).
     examine: Callable[[str, str, Sequence[CollectionSpec]], Iterable[Finding]]
+    #: Whether both ends, however they are addressed, are one deployment; asks them.
+    are_same: Callable[[Source, Target], bool] = lambda _source, _target: False
 
 
 def connector_for(uri: str) -> Connector:

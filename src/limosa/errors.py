@@ -50,6 +50,7 @@ class ConfigError(LimosaError):
     """The command line or a setting is wrong; nothing was started."""
 
     code = "config_error"
+    hint = "correct the command line; `--help` after a command explains it"
 
 
 class SettingsChanged(ConfigError):

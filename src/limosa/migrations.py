@@ -36,6 +36,9 @@ from .storage.sqlite import SqliteStore
 #: estimate is a promise that is better kept than broken.
 ESTIMATED_BYTES_PER_SECOND = 50 * 1024 * 1024
 
+#: A server that cannot be reached at first is a wrong address more often than a passing fault.
+PATIENCE = timedelta(seconds=5)
+
 CommitMode = Literal["manual", "when-ready"]
 
 
@@ -77,7 +80,8 @@ def migrate(
             return migration
         readable, writable = ends.open(stack)
         if migration.planned_at is None:
-            _check_ends(readable, writable, namespaces, retry_for)
+            pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
+            _check_ends(ends, readable, writable, namespaces, pace)
         store.update(
             lambda m: replace(m, source=ends.source_id, target=ends.target_id, settings=settings)
         )
@@ -249,14 +253,15 @@ def _accepted(store: StateStore, ends: Ends, settings: dict[str, Any]) -> Migrat
 
 
 def _check_ends(
-    source: Source, target: Target, namespaces: NamespaceFilter, retry_for: timedelta
+    ends: Ends, source: Source, target: Target, namespaces: NamespaceFilter, pace: Pace
 ) -> None:
     """Refuse, before anything is written, what could not end well."""
-    # A server that cannot be reached now is a wrong address more often than a passing fault.
-    pace = Pace(EventBus(), retry_for=min(retry_for, timedelta(seconds=5)))
     pace.retrying("look at the source", source.position)
     specs = pace.retrying("look at the source", lambda: _existing(source, namespaces))
     wanted = {s.collection.namespace for s in specs}
+    if pace.retrying("look at both ends", lambda: ends.source_kind.are_same(source, target)):
+        msg = f"source and target are both {ends.source_id}, which {ends.target_id} is too"
+        raise SameEnds(msg)
     held = pace.retrying("look at the target", lambda: list(target.collections()))
     taken = [s.collection.namespace for s in held if s.collection.namespace in wanted]
     if taken:

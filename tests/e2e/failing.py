@@ -16,28 +16,29 @@ class FailPoint:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._before: int | None = None
+        self._before = self._entered()
 
     def on(self, commands: Sequence[str], *, times: int | None = None, **how: Any) -> None:
         """Have *commands* fail as ``failCommand``'s data says, only *times* if given."""
-        reply = self._client.admin.command(
+        self._client.admin.command(
             "configureFailPoint",
             "failCommand",
             mode="alwaysOn" if times is None else {"times": times},
             data={"failCommands": list(commands), "appName": "limosa", **how},
         )
-        if self._before is None:
-            self._before = reply["count"]
 
     def slow_down(self, commands: Sequence[str], *, milliseconds: int) -> None:
         """Have *commands* take longer."""
         self.on(commands, blockConnection=True, blockTimeMS=milliseconds)
 
-    def off(self) -> int:
-        """Let all commands succeed; return how often one did not since the first `on`."""
-        reply = self._client.admin.command("configureFailPoint", "failCommand", mode="off")
-        count: int = reply["count"]
-        return count - (count if self._before is None else self._before)
+    def off(self) -> None:
+        """Let all commands succeed."""
+        self._client.admin.command("configureFailPoint", "failCommand", mode="off")
+
+    @property
+    def hits(self) -> int:
+        """How many commands failed or were slowed down since this was made."""
+        return self._entered() - self._before
 
     @contextmanager
     def while_on(self, commands: Sequence[str], **how: Any) -> Iterator[None]:
@@ -47,3 +48,8 @@ class FailPoint:
             yield
         finally:
             self.off()
+
+    def _entered(self) -> int:
+        reply = self._client.admin.command({"getParameter": 1, "failpoint.failCommand": 1})
+        entered: int = reply["failpoint.failCommand"]["timesEntered"]
+        return entered

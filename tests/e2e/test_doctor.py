@@ -93,7 +93,7 @@ def test_healthy(ends: Ends, connector: Connector, role: str) -> None:
     ("uri", "check"),
     [
         ("mongodb://nowhere.invalid:1/?serverSelectionTimeoutMS=200", "reachable"),
-        ("mongodb://127.0.0.1:1/", "reachable"),
+        ("mongodb://127.0.0.1:1/?serverSelectionTimeoutMS=200", "reachable"),
         ("mongodb://127.0.0.1:port/", "uri"),
         ("mongodb://", "uri"),
         ("mongodb://127.0.0.1/?tls=maybe", "uri"),
@@ -101,7 +101,7 @@ def test_healthy(ends: Ends, connector: Connector, role: str) -> None:
         (f"mongodb://me:{SECRET}@x@127.0.0.1/", "uri"),
         (f"mongodb://me:un/{SECRET}@127.0.0.1/", "uri"),
         (f"mongodb://me:un:{SECRET}@127.0.0.1/", "uri"),
-        (f"mongodb://me:{SECRET}@127.0.0.1:1/", "reachable"),
+        (f"mongodb://me:{SECRET}@127.0.0.1:1/?serverSelectionTimeoutMS=200", "reachable"),
     ],
 )
 def test_unreachable(connector: Connector, uri: str, check: str) -> None:

@@ -30,7 +30,6 @@ from hypothesis import strategies as st
 
 from limosa.canonical import (
     MAX_READABLE,
-    documents_of,
     elements,
     equality_hash,
     id_in,
@@ -38,9 +37,9 @@ from limosa.canonical import (
     key_for,
     key_of,
     readable,
-    split,
 )
 from limosa.model import Key
+from limosa.slices import documents_of, split
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 DECIMALS = st.builds(

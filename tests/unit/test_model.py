@@ -13,7 +13,7 @@ from bson.raw_bson import RawBSONDocument
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limosa.canonical import documents_of, key_for
+from limosa.canonical import key_for
 from limosa.model import (
     Batch,
     ChangeBatch,
@@ -28,6 +28,7 @@ from limosa.model import (
     SchemaVerb,
     Unfinished,
 )
+from limosa.slices import documents_of
 
 PEOPLE = Namespace("shop", "people")
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)

@@ -15,7 +15,6 @@ import bson
 from bson.codec_options import CodecOptions, DatetimeConversion
 from bson.raw_bson import RawBSONDocument
 
-from ..canonical import split
 from ..model import (
     Collection,
     Document,
@@ -25,6 +24,7 @@ from ..model import (
     SchemaChange,
     SchemaVerb,
 )
+from ..slices import split
 
 # A date beyond the year 9999 is legal in BSON; Python has no datetime for it.
 EXACT: CodecOptions[dict[str, Any]] = CodecOptions(

@@ -9,9 +9,10 @@ import pytest
 from bson import Int64
 from bson.raw_bson import RawBSONDocument
 
-from ..canonical import documents_of, key_for, key_of
+from ..canonical import key_for, key_of
 from ..errors import CollectionGone
 from ..model import Batch, Collection, Document, Key
+from ..slices import documents_of
 from .subject import (
     Subject,
     all_documents,

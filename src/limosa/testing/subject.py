@@ -13,7 +13,7 @@ import bson
 from bson import Binary, Code, Decimal128, Int64, MaxKey, MinKey, ObjectId, Regex, Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from ..canonical import documents_of, key_of
+from ..canonical import key_of
 from ..connector import Readable, Source, Target
 from ..model import (
     ChangeBatch,
@@ -25,6 +25,7 @@ from ..model import (
     Partition,
     SchemaVerb,
 )
+from ..slices import documents_of
 
 #: Patience with anything that must happen, on a slow machine.
 DEADLINE_SECONDS = 60.0

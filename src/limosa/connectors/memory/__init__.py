@@ -16,7 +16,7 @@ from typing import Any, assert_never
 import bson
 from bson.raw_bson import RawBSONDocument
 
-from ...canonical import documents_of, key_for, key_of
+from ...canonical import key_for, key_of
 from ...connector import Connector, Readiness
 from ...errors import ConfigError
 from ...model import (
@@ -33,6 +33,7 @@ from ...model import (
     SchemaVerb,
     Unfinished,
 )
+from ...slices import documents_of
 from .data import Data, Entry, Stored
 
 #: When the clock stood at zero writes.

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 
-from ...connector import Connector, Finding
+from ...connector import Connector, Finding, Source, Target
 from ...model import CollectionSpec
 from .deployment import Deployment, identity
+from .reader import MongoReader
 from .source import MongoSource
 from .target import MongoTarget
 
@@ -17,6 +18,12 @@ def _examine(uri: str, role: str, specs: Sequence[CollectionSpec]) -> Iterable[F
     return examine(uri, role, specs)
 
 
+def _are_same(source: Source, target: Target) -> bool:
+    assert isinstance(source, MongoReader)
+    assert isinstance(target, MongoReader)
+    return source.process_id() is not None and source.process_id() == target.process_id()
+
+
 CONNECTOR = Connector(
     kind="mongodb",
     schemes=("mongodb", "mongodb+srv"),
@@ -24,4 +31,5 @@ CONNECTOR = Connector(
     open_target=lambda uri: MongoTarget(Deployment(uri)),
     identity=identity,
     examine=_examine,
+    are_same=_are_same,
 )

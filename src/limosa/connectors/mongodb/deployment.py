@@ -20,7 +20,7 @@ from pymongo.client_session import ClientSession
 from pymongo.uri_parser import parse_uri
 
 from ...canonical import elements
-from ...errors import AccessDenied, CollectionGone, ConfigError, TransientError
+from ...errors import AccessDenied, CollectionGone, ConfigError, LimosaError, TransientError
 from ...model import Batch, Collection
 from . import errors
 
@@ -53,6 +53,13 @@ def identity(uri: str) -> str:
     return f"mongodb://{hosts}"
 
 
+def selection_ms(uri: str) -> float:
+    """Return how long to look for a server: what *uri* says, or else 5 s."""
+    # The driver takes milliseconds, but hands back seconds.
+    seconds = parse_uri(uri)["options"].get("serverSelectionTimeoutMS", _SELECTION_MS / 1_000)
+    return float(seconds) * 1_000
+
+
 class Deployment:
     """
     Runs commands and says of errors what they mean.
@@ -63,7 +70,6 @@ class Deployment:
 
     def __init__(self, uri: str) -> None:
         self.identity = identity(uri)
-        options = parse_uri(uri)["options"]
         with errors.translated(f"connect to {self.identity}"):
             self._client: MongoClient[RawBSONDocument] = MongoClient(
                 uri,
@@ -72,10 +78,7 @@ class Deployment:
                 # Retries are ours: visible as events, and with backoff.
                 retryReads=False,
                 retryWrites=False,
-                serverSelectionTimeoutMS=options.get(
-                    "serverSelectionTimeoutMS",
-                    options.get("serverselectiontimeoutms", _SELECTION_MS),
-                ),
+                serverSelectionTimeoutMS=selection_ms(uri),
                 readPreference="primary",
                 connect=False,
             )
@@ -146,7 +149,9 @@ class Deployment:
     def close_cursor(self, database: str, cursor: Cursor, session: ClientSession) -> None:
         """Have the server forget *cursor*."""
         command = {"killCursors": cursor.collection, "cursors": [cursor.id]}
-        with suppress(TransientError):  # the server drops it by itself after ten minutes
+        # The server drops it by itself after ten minutes; and an iterator that nobody exhausts
+        # may be closed after the connections were.
+        with suppress(LimosaError):
             self.run(database, command, doing="close a cursor", session=session)
 
     def start_session(self) -> ClientSession:

@@ -111,10 +111,8 @@ def _check_topology(probe: Probe, role: str, hello: Mapping[str, Any]) -> Iterat
             todo,
         )
         return
-    members = len(hello.get("hosts", ()))
-    yield Finding(
-        "topology", "ok", f"replica set {hello['setName']} of {members} data-bearing members"
-    )
+    hosts = ", ".join(hello.get("hosts", ()))
+    yield Finding("topology", "ok", f"replica set {hello['setName']} of {hosts}")
     primary = hello.get("primary")
     if primary:
         yield Finding("primary", "ok", f"the primary is {primary}")

@@ -11,9 +11,9 @@ from pymongo import MongoClient
 from pymongo.read_preferences import ReadPreference
 
 from . import errors
-from .deployment import PLAIN, identity
+from .deployment import PLAIN, identity, selection_ms
 
-#: How long to look for a server: long enough for a slow link, short for a person who waits.
+#: How long to wait for a server: long enough for a slow link, short for a person.
 _PATIENCE_MS = 5_000
 
 
@@ -32,7 +32,7 @@ class Probe:
             self._client: MongoClient[dict[str, Any]] = MongoClient(
                 uri,
                 appname="limosa",
-                serverSelectionTimeoutMS=_PATIENCE_MS,
+                serverSelectionTimeoutMS=selection_ms(uri),
                 connectTimeoutMS=_PATIENCE_MS,
                 connect=False,
             )

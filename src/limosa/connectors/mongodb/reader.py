@@ -21,7 +21,9 @@ from ...model import (
     Key,
     Namespace,
     Partition,
+    Slice,
 )
+from ...slices import documents_of
 from .deployment import PLAIN, Deployment
 
 #: A batch of the copy: large enough that a round trip costs little, small enough that a
@@ -44,6 +46,11 @@ class MongoReader:
     def close(self) -> None:
         """Close all connections."""
         self._deployment.close()
+
+    def process_id(self) -> object:
+        """Return what tells the primary's process from all others, None if it does not say."""
+        hello = self._deployment.decoded("admin", {"hello": 1}, doing="ask which process it is")
+        return hello.get("topologyVersion", {}).get("processId")
 
     def collections(self) -> Iterator[CollectionSpec]:
         """List the user collections of all databases; views and system collections are not."""
@@ -120,10 +127,10 @@ class MongoReader:
             batch_size=_BATCH_DOCUMENTS,
             collection=collection,
         ):
-            for document in batch.documents:
-                key = key_of(document.raw)
+            for document in documents_of(batch.array):
+                key = key_of(document)
                 if key in wanted:
-                    found[key] = document
+                    found[key] = Slice(document)
         self._check_there(collection, found)
         return found
 

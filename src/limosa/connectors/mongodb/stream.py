@@ -12,7 +12,6 @@ import bson
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from ...canonical import starts_of
 from ...errors import PositionLost, TransientError
 from ...model import (
     ChangeBatch,
@@ -24,6 +23,7 @@ from ...model import (
     SchemaChange,
     SchemaVerb,
 )
+from ...slices import starts_of
 from .deployment import PLAIN, Cursor, Deployment, as_datetime
 
 #: How long the server holds an answer back for want of changes; also what a commit may have

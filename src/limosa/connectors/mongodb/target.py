@@ -42,7 +42,9 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: it cannot be created so, or is there with other options.
         """
-        options.create(self._deployment, spec.collection.namespace, spec.options)
+        namespace = spec.collection.namespace
+        options.create(self._deployment, namespace, spec.options)
+        self._capped.pop(namespace, None)
 
     def write(self, namespace: Namespace, batch: Batch) -> None:
         """

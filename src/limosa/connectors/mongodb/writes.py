@@ -11,7 +11,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ...canonical import elements, id_in, key_of, readable
 from ...errors import LimosaError, PermanentError, TransientError, WriteRefused
-from ...model import Batch, Document, Key, Namespace
+from ...model import Batch, Document, Key, Namespace, Slice
 from . import errors
 from .commands import DURABLE
 from .deployment import Deployment
@@ -71,8 +71,8 @@ class Writer:
         documents = batch.documents
         if namespace in self._repeated:
             documents = self._missing(namespace, documents)
-        if _EMPTY_TIME.search(batch.array):
-            timed = [d for d in documents if _has_empty_time(d)]
+        timed = [d for d in documents if _has_empty_time(d)]
+        if timed:
             documents = [d for d in documents if not _has_empty_time(d)]
             self._insert_timed(namespace, timed)
         if batch.size <= _MAX_COMMAND_BYTES and len(documents) <= _MAX_OPERATIONS:
@@ -84,7 +84,7 @@ class Writer:
     def delete(self, namespace: Namespace, keys: Iterable[Key]) -> None:
         """Delete the documents with *keys*; missing ones are fine."""
         for part in _bounded(keys, len):
-            operations = [{"q": RawBSONDocument(key), "limit": 1} for key in part]
+            operations = [{"q": Slice(key), "limit": 1} for key in part]
             command = {"delete": namespace.collection, "deletes": operations}
             for error in self._run(namespace, command):
                 raise self._refusal(namespace, part[error["index"]], error)
@@ -225,13 +225,15 @@ def _upsert(key: Key, document: Document) -> dict[str, Any]:
         replacement: object = [{"$replaceWith": {"$literal": document}}]
     else:
         replacement = document
-    return {"q": RawBSONDocument(key), "u": replacement, "upsert": True}
+    return {"q": Slice(key), "u": replacement, "upsert": True}
 
 
 def _has_empty_time(document: Document) -> bool:
-    if not _EMPTY_TIME.search(document.raw):
+    raw = document.raw
+    # Looking for one byte is ten times as fast as looking for a pattern.
+    if _TIMESTAMP not in raw or not _EMPTY_TIME.search(raw):
         return False
-    raw = bytes(document.raw)  # a large one may be a view of the batch
+    raw = bytes(raw)  # a large one may be a view of the batch
     return any(
         kind == _TIMESTAMP and name != b"_id" and not any(raw[start:end])
         for kind, name, start, end in elements(raw)

@@ -1,0 +1,84 @@
+"""The primary of either end steps down in each phase."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import ExitStack
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from failing import FailPoint
+from judge import differences
+from pymongo import MongoClient
+from running import Running
+
+from limosa.embedded import Options, ReplicaSet
+from limosa.events import (
+    BatchCopied,
+    ChangesApplied,
+    CommitStarted,
+    IndexesBuilt,
+    PartitionVerified,
+)
+from limosa.workload import Traffic, fill
+
+MEMBERS = 3
+#: Slows every phase down enough for an election to fall into it.
+SLOWED = ("insert", "createIndexes", "update", "find", "collMod")
+
+
+@pytest.fixture(scope="module")
+def sets(mongod_options: Options) -> Iterator[tuple[ReplicaSet, ReplicaSet]]:
+    """Two replica sets of three members."""
+    with (
+        ReplicaSet(mongod_options, members=MEMBERS, name="source") as source,
+        ReplicaSet(mongod_options, members=MEMBERS, name="target") as target,
+    ):
+        yield source, target
+
+
+@pytest.mark.parametrize("end", [0, 1], ids=["source", "target"])
+def test_elections(sets: tuple[ReplicaSet, ReplicaSet], tmp_path: Path, end: int) -> None:
+    """A primary that steps down in each phase costs some time, and nothing else."""
+    with ExitStack() as stack:
+        source, target = (stack.enter_context(MongoClient(s.uri)) for s in sets)
+        for client in (source, target):
+            _clear(client)
+        fill(source, documents=3_000)
+        _slow_down(sets[1], milliseconds=100)
+        traffic = Traffic(sets[0].uri, rate=100, workers=2, lasting=timedelta(minutes=3))
+        stack.enter_context(traffic)
+        uris = (s.uri for s in sets)
+        running = stack.enter_context(Running(*uris, tmp_path / "state"))
+        running.start()
+        for event in (BatchCopied, IndexesBuilt, ChangesApplied, PartitionVerified):
+            running.await_event(event)
+            _step_down(sets[end])
+        running.await_ready()
+        traffic.hold()
+        running.commit()
+        running.await_event(CommitStarted)
+        _step_down(sets[end])
+        migration = running.end()
+
+        assert migration.failure is None
+        assert differences(source, target) == []
+
+
+def _step_down(servers: ReplicaSet) -> None:
+    before = servers.primary()
+    servers.step_down()
+    # It may stand again, or there would soon be nobody left to be elected.
+    before.client.admin.command("replSetFreeze", 0)
+
+
+def _slow_down(servers: ReplicaSet, *, milliseconds: int) -> None:
+    for member in servers.members:
+        FailPoint(member.client).slow_down(SLOWED, milliseconds=milliseconds)
+
+
+def _clear(client: MongoClient[dict[str, Any]]) -> None:
+    for database in set(client.list_database_names()) - {"admin", "local", "config"}:
+        client.drop_database(database)
