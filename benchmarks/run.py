@@ -30,6 +30,9 @@ from running import (
     fill,
     folder,
     servers,
+    stream_limit,
+    stream_position,
+    write_limit,
 )
 
 from limosa.state import Migration, State
@@ -126,10 +129,12 @@ def _tool(ends: Ends, command: str, documents: int) -> float:
 
 
 def changes(settings: Settings) -> dict[str, object]:
-    """Capture alone, and from stream to target."""
+    """Capture alone, and from stream to target, beside what the servers do by themselves."""
     documents = min(300_000, settings.documents)
     captured: list[float] = []
+    drained: list[float] = []
     applied: list[float] = []
+    written: list[float] = []
     cpu: list[float] = []
     with servers() as ends:
         fill(ends.source, documents)
@@ -137,15 +142,24 @@ def changes(settings: Settings) -> dict[str, object]:
             ends.clear_target()
             with folder() as state:
                 _consistent(ends, state)
-                change(ends.source, 300_000, seed=10 * seed + 1)
+                position = stream_position(ends.source)
+                change(ends.source, documents, seed=10 * seed + 1)
+                drained.append(stream_limit(ends.source, position)[0])
                 captured.append(_capture_alone(ends, state))
-                change(ends.source, 300_000, seed=10 * seed + 5)
+                change(ends.source, documents, seed=10 * seed + 5)
                 rate, microseconds = _stream_to_target(ends, state)
                 applied.append(rate)
                 cpu.append(microseconds)
+                written.append(write_limit(ends.target, documents // 2))
     return {
         "capture alone, changes/s": _rates(captured),
+        "draining the change stream without storing, changes/s": _rates(drained),
+        "capture / draining": _ratios([a / b for a, b in zip(captured, drained, strict=True)]),
         "stream to target, changes/s": _rates(applied),
+        "the target's writes alone, made beforehand, changes/s": _rates(written),
+        "stream to target / writes alone": _ratios(
+            [a / b for a, b in zip(applied, written, strict=True)]
+        ),
         "stream to target, client CPU, microseconds a change": round(statistics.median(cpu), 2),
     }
 

@@ -176,6 +176,58 @@ def _change(uri: str, ids: list[Any], events: int, seed: int) -> None:
             collection.bulk_write(some, ordered=False)
 
 
+def write_limit(uri: str, count: int) -> float:
+    """
+    Return changes/s that the server takes from plain commands made beforehand, in four threads.
+
+    A third are deletes, the rest replacements with upsert, as changes are after coalescing.
+    """
+    client: MongoClient[Any] = MongoClient(uri)
+    ids = [d["_id"] for d in client[DATABASE][COLLECTION].find({}, {"_id": 1}).limit(count)]
+    random.Random(3).shuffle(ids)
+    commands: list[list[dict[str, Any]]] = [[], [], [], []]
+    for number, at in enumerate(range(0, len(ids), 1_000)):
+        part = ids[at : at + 1_000]
+        deletes = [{"q": {"_id": i}, "limit": 1} for i in part[::3]]
+        updates = [
+            {"q": {"_id": i}, "u": RawBSONDocument(bson.encode({**document(n, 942), "_id": i}))}
+            | {"upsert": True}
+            for n, i in enumerate(part)
+            if n % 3
+        ]
+        commands[number % 4] += [
+            {"delete": COLLECTION, "deletes": deletes, "ordered": False, "writeConcern": DURABLE},
+            {"update": COLLECTION, "updates": updates, "ordered": False, "writeConcern": DURABLE},
+        ]
+
+    def write(some: list[dict[str, Any]]) -> None:
+        for command in some:
+            client[DATABASE].command(command)
+
+    started = time.monotonic()
+    _in_threads([(write, some) for some in commands])
+    return len(ids) / (time.monotonic() - started)
+
+
+def stream_limit(uri: str, after: Any) -> tuple[float, int]:
+    """Return changes/s of draining the change stream without storing it, and their number."""
+    client: MongoClient[Any] = MongoClient(uri, document_class=RawBSONDocument)
+    pipeline = [{"$project": {"documentKey": 1, "operationType": 1, "ns": 1, "clusterTime": 1}}]
+    started, events = time.monotonic(), 0
+    with client.watch(pipeline, resume_after=after, batch_size=10_000) as stream:
+        while stream.try_next() is not None:
+            events += 1
+            last = time.monotonic()
+    return events / (last - started), events
+
+
+def stream_position(uri: str) -> Any:
+    """Return the present end of the change stream."""
+    with closing(MongoClient(uri)) as client, client.watch() as stream:
+        stream.try_next()
+        return stream.resume_token
+
+
 @dataclass
 class Child:
     """A migration in a process of its own."""

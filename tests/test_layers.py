@@ -32,7 +32,7 @@ LAYERS = {
         "schema_changes",
         "verification",
     },
-    "drive": {"engine", "steering", "supervisor"},
+    "drive": {"allocation", "engine", "steering", "supervisor"},
     "edges": {"server", "client", "cli", "config", "catalog", "migrations", "package"},
     "views": {"views"},
     "plug-ins": {"connectors/*", "storage/*", "executors/*"},

@@ -168,8 +168,7 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
     """
     options = progress.spec.options
     collation = options.get("collation", {}).get("locale", "simple")
-    size = max(1, progress.spec.size // max(1, progress.spec.documents))
-    keys = max(1, min(_UNIT_KEYS, _UNIT_BYTES // size))
+    keys = max(1, min(_UNIT_KEYS, _UNIT_BYTES // progress.spec.document_size))
     count = -(-len(states) // keys)
     if count == 1 or options.get("capped") or collation != "simple":
         return [states]

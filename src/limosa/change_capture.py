@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import time
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 
 from .connector import Source
 from .errors import TransientError
-from .events import ChangesCaptured, EventBus
+from .events import ChangesCaptured, EventBus, Retrying
 from .model import ChangeBatch
 from .pacing import Pace
 from .storage import ChangeBuffer, StateStore
@@ -62,20 +62,22 @@ class ChangeCapture:
             self._pace.retrying("capture changes", self._follow)
 
     def _follow(self) -> None:
-        """Follow one stream; return when it breaks after it has brought something."""
+        """Follow one stream; return when it breaks after it has shown that it works."""
         stored = self._buffer.position()
         after = stored[0] if stored else self._store.migration().position
         assert after is not None, "the plan takes the position first"
-        progressed = False
+        works = False
         try:
-            for batch in self._source.changes(after):
+            for number, batch in enumerate(self._source.changes(after)):
                 if self._pace.is_stopping:
                     return
                 self._take(batch)
-                progressed = True
-        except TransientError:
-            if not progressed:
+                # Nothing in the first answer may be all that the stream can still do.
+                works = works or number > 0 or not batch.is_empty
+        except TransientError as error:
+            if not works:
                 raise
+            self._bus.emit(Retrying("capture changes", str(error), 1, timedelta(0)))
 
     def _take(self, batch: ChangeBatch) -> None:
         if not batch.is_empty:

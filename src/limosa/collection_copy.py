@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Iterable
-from contextlib import AbstractContextManager, nullcontext
 from dataclasses import replace
 from datetime import timedelta
 
@@ -13,14 +11,10 @@ from .connector import Source, Target
 from .errors import CollectionGone
 from .events import BatchCopied, CopyCompleted, EventBus, PartitionCopied
 from .executors import Executor
-from .model import Batch, Namespace, Partition
+from .model import Namespace, Partition
 from .pacing import Pace
 from .state import CollectionProgress, PartitionStatus
 from .storage import StateStore
-
-#: Batches above this are written one at a time: the driver holds several copies of what it
-#: sends, and four workers with 16 MB documents would hold more than the memory we promise.
-_LARGE_BATCH_BYTES = 6 * 1024 * 1024
 
 
 class CollectionCopy:
@@ -41,7 +35,6 @@ class CollectionCopy:
         self._executor = executor
         self._pace = pace
         self._bus = bus
-        self._large = threading.Lock()
 
     def run(self) -> None:
         """Copy everything that is pending, then note the source's time."""
@@ -62,10 +55,10 @@ class CollectionCopy:
         self, collections: Iterable[CollectionProgress], partitions: Iterable[Partition]
     ) -> None:
         """Create *collections* on the target and copy *partitions* of them."""
-        names = {c.spec.collection.id: c.target for c in collections}
+        known = {c.spec.collection.id: c for c in collections}
         for _ in self._executor.map_unordered(self._prepare, list(collections)):
             pass
-        units = ((p, names[p.collection.id]) for p in partitions)
+        units = ((p, known[p.collection.id]) for p in partitions)
         for _ in self._executor.map_unordered(self._copy, units):
             pass
 
@@ -77,16 +70,18 @@ class CollectionCopy:
         self._pace.check()
         self._pace.retrying(f"create {collection.target}", lambda: self._target.prepare(spec))
 
-    def _copy(self, unit: tuple[Partition, Namespace]) -> None:
+    def _copy(self, unit: tuple[Partition, CollectionProgress]) -> None:
         """Copy one partition from its beginning; safe to run again."""
-        partition, namespace = unit
+        partition, collection = unit
+        namespace = collection.target
         self._pace.check()
         started = time.monotonic()
         try:
-            documents, size = self._pace.retrying(
-                f"copy {namespace}/{partition.id.rpartition('/')[2]}",
-                lambda: self._attempt(partition, namespace),
-            )
+            with self._pace.room_for(document_size=collection.spec.document_size):
+                documents, size = self._pace.retrying(
+                    f"copy {namespace}/{partition.id.rpartition('/')[2]}",
+                    lambda: self._attempt(partition, namespace),
+                )
         except CollectionGone:
             documents, size = 0, 0  # its drop is in the change stream
         self._store.partition_copied(partition.id, documents=documents, size=size)
@@ -97,13 +92,9 @@ class CollectionCopy:
         documents = size = 0
         for batch in self._source.read(partition):
             self._pace.check()
-            with self._room_for(batch):
-                self._target.write(namespace, batch)
-                count = len(batch.documents)
+            self._target.write(namespace, batch)
+            count = len(batch.documents)
             documents += count
             size += batch.size
             self._bus.emit(BatchCopied(namespace, count, batch.size))
         return documents, size
-
-    def _room_for(self, batch: Batch) -> AbstractContextManager[object]:
-        return self._large if batch.size > _LARGE_BATCH_BYTES else nullcontext()

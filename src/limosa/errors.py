@@ -170,6 +170,7 @@ class PermanentError(LimosaError):
     """Trying again cannot help; a person has to act."""
 
     code = "permanent_error"
+    hint = "correct the cause that the message names; then run the same command again"
 
 
 class AccessDenied(PermanentError):

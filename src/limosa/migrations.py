@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from . import catalog
+from .allocation import return_large_blocks
 from .connector import Connector, Finding, Source, Target, connector_for
 from .engine import Engine, Options
 from .errors import (
@@ -68,6 +69,7 @@ def migrate(
         StateError: the local state cannot be used.
         TransientError, AccessDenied: an end could not be reached before anything was begun.
     """
+    return_large_blocks()
     ends = Ends.of(source, target)
     namespaces = NamespaceFilter.parse(include, exclude)
     folder = catalog.folder_for(name or catalog.name_for(ends.source_id, ends.target_id), state)

@@ -82,6 +82,11 @@ class CollectionSpec:
     documents: int = 0  # estimated
     size: int = 0  # bytes, uncompressed, estimated
 
+    @property
+    def document_size(self) -> int:
+        """Bytes of a document on average, estimated; at least 1."""
+        return max(1, self.size // max(1, self.documents))
+
 
 @dataclass(frozen=True, slots=True)
 class Partition:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
@@ -15,6 +16,11 @@ from .events import EventBus
 from .events import Retrying as RetryingEvent
 
 T = TypeVar("T")
+
+#: Documents above this (bytes, on average) are moved one worker at a time: the driver holds
+#: several copies of what it receives and sends, and 16 MB times all of them times all
+#: workers is more memory than we promise.
+_LARGE_DOCUMENT_BYTES = 1024 * 1024
 
 #: Full jitter, as recommended for many clients of one server: a mean of 50 ms at first, of
 #: 5 s at last, so that an election of a few seconds costs little more than itself.
@@ -35,6 +41,7 @@ class Pace:
         self._stopping = threading.Event()
         self._going = threading.Event()
         self._going.set()
+        self._large = threading.Lock()
 
     @property
     def is_stopping(self) -> bool:
@@ -78,6 +85,10 @@ class Pace:
         """
         if self._stopping.wait(seconds):
             self.check()
+
+    def room_for(self, *, document_size: int) -> AbstractContextManager[object]:
+        """Return what to hold while documents of so many bytes are moved."""
+        return self._large if document_size > _LARGE_DOCUMENT_BYTES else nullcontext()
 
     def retrying(self, what: str, function: Callable[[], T]) -> T:
         """

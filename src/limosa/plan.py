@@ -48,9 +48,8 @@ def partitions(
 
 def partition_documents(spec: CollectionSpec, *, total: int, workers: int) -> int:
     """Return how many documents of *spec* make a partition, of *total* in the migration."""
-    size = max(1, spec.size // max(1, spec.documents))
     share = max(_PARTITION_DOCUMENTS, total // (workers * _PARTITIONS_PER_WORKER))
-    return max(1, min(share, _PARTITION_BYTES // size))
+    return max(1, min(share, _PARTITION_BYTES // spec.document_size))
 
 
 def planned(spec: CollectionSpec) -> CollectionProgress:

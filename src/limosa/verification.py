@@ -138,10 +138,11 @@ class Verification:
         if known is None or known.is_dropped or epoch % 2:
             return 0
         try:
-            difference, since = self._pace.retrying(
-                f"verify {known.target}/{partition.id.rpartition('/')[2]}",
-                lambda: self._read_both(progress, known),
-            )
+            with self._pace.room_for(document_size=known.spec.document_size):
+                difference, since = self._pace.retrying(
+                    f"verify {known.target}/{partition.id.rpartition('/')[2]}",
+                    lambda: self._read_both(progress, known),
+                )
         except CollectionGone:
             return 0  # its drop is further on in the change stream
         if self._schema.epoch != epoch:
@@ -281,7 +282,6 @@ def _judged(suspect: Suspect, before: Suspect | None) -> Suspect:
 def _units(groups: Iterable[Keys]) -> Iterator[Keys]:
     for group in groups:
         spec = group.collection.spec
-        size = max(1, spec.size // max(1, spec.documents))
-        step = max(1, min(_UNIT_KEYS, _UNIT_BYTES // size))
+        step = max(1, min(_UNIT_KEYS, _UNIT_BYTES // spec.document_size))
         for at in range(0, len(group.keys), step):
             yield Keys(group.collection, group.keys[at : at + step])

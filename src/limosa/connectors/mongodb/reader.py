@@ -72,8 +72,7 @@ class MongoReader:
         Bounds are handed to the server as index bounds (``min``, ``max``), which know
         neither types nor their brackets: every key lies in exactly one part.
         """
-        size = max(1, spec.size // spec.documents) if spec.documents else 1
-        batch = max(1, min(_BATCH_DOCUMENTS, _BATCH_BYTES // size))
+        batch = max(1, min(_BATCH_DOCUMENTS, _BATCH_BYTES // spec.document_size))
         if spec.options.get("capped") or spec.options.get("autoIndexId") is False:
             yield _partition(spec, 0, Bounds(batch=batch, natural=True), spec.documents)
             return
