@@ -10,9 +10,8 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import bson
-from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
+from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo import MongoClient, ReadPreference
-from pymongo.collection import Collection
 
 SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 
@@ -73,7 +72,8 @@ def _documents(source: Client, target: Client, name: str, *, ordered: bool) -> I
 def _read(client: Client, name: str) -> dict[bytes, bytes]:
     """Return the bytes of each document by those of its key: so 1 is not 1.0."""
     database, _, collection = name.partition(".")
-    raw: Collection[RawBSONDocument] = client[database].get_collection(
+    # The driver's types say that a collection has the documents of its client.
+    raw: Any = client[database].get_collection(
         collection,
         codec_options=DEFAULT_RAW_BSON_OPTIONS,
         read_preference=ReadPreference.PRIMARY,

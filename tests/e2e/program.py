@@ -31,13 +31,13 @@ class Ended:
         return json.loads(self.out)
 
 
-def limosa(*arguments: str | Path, seconds: float = PATIENCE, **environment: str) -> Ended:
+def limosa(*arguments: str | Path, **environment: str) -> Ended:
     """Run a command to its end."""
     done = subprocess.run(
         [*COMMAND, *map(str, arguments)],
         capture_output=True,
         text=True,
-        timeout=seconds,
+        timeout=PATIENCE,
         stdin=subprocess.DEVNULL,
         env=os.environ | environment,
         check=False,
@@ -106,7 +106,8 @@ class Program:
 
     def await_start(self) -> None:
         """Return once the process that was started last drives the migration."""
-        query = f"SELECT 1 FROM migration WHERE generation = {len(self.logs)} AND holder <> ''"
+        assert self.process is not None
+        query = f"SELECT 1 FROM migration WHERE holder LIKE '%:{self.process.pid}'"
         until(lambda: self.rows(query), "process that drives")
 
     def await_phase(self, *phases: str) -> str:

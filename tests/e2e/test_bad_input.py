@@ -62,7 +62,7 @@ def test_nobody_there(filled: Any, tmp_path: Path) -> None:
     """A server that does not answer is named."""
     nobody = f"mongodb://127.0.0.1:9/?{SOON}"
     for ends in ((nobody, filled.target.uri), (filled.source.uri, nobody)):
-        ended = _migrate(*ends, tmp_path, "--retry-for", "1s")
+        ended = _migrate(ends[0], ends[1], tmp_path, "--retry-for", "1s")
 
         _assert_refused(ended, FAILED)
         assert "127.0.0.1:9" in ended.err
@@ -75,7 +75,7 @@ def test_wrong_password(filled: Any, tmp_path: Path, mongod_options: Options, en
     with ReplicaSet(options) as guarded:
         wrong = guarded.uri.replace("ann:right", "ann:wrong")
         ends = (wrong, filled.target.uri) if end == "source" else (filled.source.uri, wrong)
-        ended = _migrate(*ends, tmp_path)
+        ended = _migrate(ends[0], ends[1], tmp_path)
 
     _assert_refused(ended, FAILED)
     assert "Authentication failed" in ended.err

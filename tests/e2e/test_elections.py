@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from failing import FailPoint
+from in_process import Running
 from judge import differences
 from pymongo import MongoClient
-from running import Running
 
 from limosa.embedded import Options, ReplicaSet
 from limosa.events import (
@@ -23,6 +23,8 @@ from limosa.events import (
     PartitionVerified,
 )
 from limosa.workload import Traffic, fill
+
+Client = MongoClient[dict[str, Any]]
 
 MEMBERS = 3
 #: Slows every phase down enough for an election to fall into it.
@@ -43,15 +45,16 @@ def sets(mongod_options: Options) -> Iterator[tuple[ReplicaSet, ReplicaSet]]:
 def test_elections(sets: tuple[ReplicaSet, ReplicaSet], tmp_path: Path, end: int) -> None:
     """A primary that steps down in each phase costs some time, and nothing else."""
     with ExitStack() as stack:
-        source, target = (stack.enter_context(MongoClient(s.uri)) for s in sets)
+        source: Client = stack.enter_context(MongoClient(sets[0].uri))
+        target: Client = stack.enter_context(MongoClient(sets[1].uri))
         for client in (source, target):
             _clear(client)
         fill(source, documents=3_000)
         _slow_down(sets[1], milliseconds=100)
         traffic = Traffic(sets[0].uri, rate=100, workers=2, lasting=timedelta(minutes=3))
         stack.enter_context(traffic)
-        uris = (s.uri for s in sets)
-        running = stack.enter_context(Running(*uris, tmp_path / "state"))
+        running = Running(sets[0].uri, sets[1].uri, tmp_path / "state")
+        stack.enter_context(running)
         running.start()
         for event in (BatchCopied, IndexesBuilt, ChangesApplied, PartitionVerified):
             running.await_event(event)
@@ -79,6 +82,6 @@ def _slow_down(servers: ReplicaSet, *, milliseconds: int) -> None:
         FailPoint(member.client).slow_down(SLOWED, milliseconds=milliseconds)
 
 
-def _clear(client: MongoClient[dict[str, Any]]) -> None:
+def _clear(client: Client) -> None:
     for database in set(client.list_database_names()) - {"admin", "local", "config"}:
         client.drop_database(database)

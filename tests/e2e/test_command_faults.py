@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 from failing import FailPoint
+from in_process import Running
 from judge import differences
 from pymongo import MongoClient
-from running import Running
 
 from limosa.state import State
 
@@ -45,6 +45,8 @@ TARGET_COMMANDS = (
     "renameCollection",
     "drop",
 )
+#: Two batches, so that there is a ``getMore``.
+DOCUMENTS = 5_020
 WRITES = {"insert", "update", "delete", "create", "createIndexes", "dropIndexes", "collMod"}
 WRITES |= {"renameCollection", "drop"}
 #: A cursor that dies is opened again where it stood, one that is not closed is forgotten in
@@ -80,7 +82,7 @@ PERMANENT = (
 def filled(ends: Any) -> Iterator[Any]:
     """Both ends, the source filled; afterwards nothing fails any more."""
     people = ends.source.client.shop.people
-    people.insert_many({"_id": i, "number": i} for i in range(5_050))  # two batches
+    people.insert_many({"_id": i, "number": i} for i in range(DOCUMENTS))
     people.create_index("number", unique=True)
     ends.source.client.shop.orders.insert_many({"_id": i, "total": i} for i in range(20))
     ends.source.client.shop.orders.create_index("total")
@@ -140,9 +142,28 @@ def test_permanent_fault(
         assert failed.failure is not None
         assert failed.failure.code == name
         assert str(code) in failed.failure.message
-        assert failed.failure.hint or name == "permanent_error"
+        assert failed.failure.hint
 
-        running.events.clear()
+        running.start()
+        running.committed()
+
+    assert differences(filled.source.client, filled.target.client) == []
+
+
+def test_stream_that_only_opens(filled: Any, tmp_path: Path) -> None:
+    """A change stream that opens but never goes on is tried again with backoff, then fails."""
+    point = FailPoint(filled.source.client)
+    settings: dict[str, Any] = {"retry_for": timedelta(seconds=1)}
+    with Running(filled.source.uri, filled.target.uri, tmp_path / "state", **settings) as running:
+        running.start()
+        running.await_ready()
+        with point.while_on(["getMore"], errorCode=262):
+            failed = running.end()
+
+        assert failed.failure is not None
+        assert failed.failure.code == "transient_error"
+        assert 1 < len(running.retries()) < 60
+
         running.start()
         running.committed()
 
@@ -152,7 +173,7 @@ def test_permanent_fault(
 def test_retries_end(filled: Any, tmp_path: Path) -> None:
     """A fault that does not pass fails the migration after the time set for retries."""
     point = FailPoint(filled.target.client)
-    settings = {"retry_for": timedelta(seconds=1)}
+    settings: dict[str, Any] = {"retry_for": timedelta(seconds=1)}
     with Running(*_uris(filled), tmp_path / "state", **settings) as running:
         with point.while_on(["insert"], errorCode=112):
             failed = running.start().end()

@@ -32,10 +32,13 @@ from limosa.storage import StateStore
 
 Client = MongoClient[dict[str, Any]]
 
+#: Documents of a batch that is one of several.
+MANY = 1_000
+
 #: Where a migration can be held: by a subscriber that does not return for a while.
 MOMENTS: dict[str, Callable[[Event], bool]] = {
     "plan": lambda e: isinstance(e, Planned),
-    "copy": lambda e: isinstance(e, BatchCopied) and e.documents > 1_000,
+    "copy": lambda e: isinstance(e, BatchCopied) and e.documents > MANY,
     "index build": lambda e: e == PhaseChanged(Phase.INDEX_BUILD),
     "application": lambda e: e == PhaseChanged(Phase.CHANGE_EVENT_APPLICATION),
     "commit": lambda e: isinstance(e, ChangesApplied),
@@ -80,6 +83,7 @@ class Running:
     def start(self) -> Self:
         """Start it, or go on with it."""
         self._stop.clear()
+        self.events.clear()
         self._result = self._error = None
         self._thread = threading.Thread(target=self._run, name="migration", daemon=True)
         self._thread.start()
