@@ -15,6 +15,7 @@ from .events import BecameConsistent, ChangesApplied, EventBus
 from .executors import Executor
 from .model import ChangeBatch, Collection, Document, Key, KeyStates
 from .pacing import Pace
+from .plan import unit_keys
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Migration, State
 from .storage import ChangeBuffer, StateStore
@@ -22,9 +23,6 @@ from .storage import ChangeBuffer, StateStore
 #: So many changes are coalesced and applied as one: the more, the fewer writes for hot
 #: documents and the less waiting for the slowest worker.
 _CHANGES_AT_ONCE = 50_000
-#: Keys looked up and written in one go by one worker, and the bytes they may come to.
-_UNIT_KEYS = 1_000
-_UNIT_BYTES = 8 * 1024 * 1024
 #: How long an empty buffer is left alone.
 _IDLE_SECONDS = 0.01
 #: How often "nothing happened" is written down.
@@ -168,8 +166,7 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
     """
     options = progress.spec.options
     collation = options.get("collation", {}).get("locale", "simple")
-    keys = max(1, min(_UNIT_KEYS, _UNIT_BYTES // progress.spec.document_size))
-    count = -(-len(states) // keys)
+    count = -(-len(states) // unit_keys(progress.spec))
     if count == 1 or options.get("capped") or collation != "simple":
         return [states]
     parts: list[dict[Key, Document | None]] = [{} for _ in range(count)]

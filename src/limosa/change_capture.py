@@ -67,14 +67,20 @@ class ChangeCapture:
         after = stored[0] if stored else self._store.migration().position
         assert after is not None, "the plan takes the position first"
         works = False
+        idle: ChangeBatch | None = None
         try:
             for number, batch in enumerate(self._source.changes(after)):
                 if self._pace.is_stopping:
                     return
                 self._take(batch)
+                idle = batch if batch.is_empty else None
                 # Nothing in the first answer may be all that the stream can still do.
                 works = works or number > 0 or not batch.is_empty
         except TransientError as error:
+            if idle is not None:
+                # Here the stream may have ended, not broken: opened before, it would only end
+                # again.
+                self._buffer.mark(idle.resume_token, idle.source_time)
             if not works:
                 raise
             self._bus.emit(Retrying("capture changes", str(error), 1, timedelta(0)))

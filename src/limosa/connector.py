@@ -152,13 +152,26 @@ class Finding:
     advice: str = ""
 
 
+class OpenSource(Protocol):
+    """How a source is opened."""
+
+    def __call__(self, uri: str, *, database: str | None = None) -> Source:
+        """
+        Return the source at *uri*; nothing is asked of it yet.
+
+        With *database* nothing outside it will be needed: who may read no more than that can
+        open it, too.
+        """
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Connector:
     """A kind of database: how to open it and how to examine it."""
 
     kind: str
     schemes: tuple[str, ...]
-    open_source: Callable[[str], Source]
+    open_source: OpenSource
     open_target: Callable[[str], Target]
     #: The address without credentials, the same for every spelling of one deployment.
     identity: Callable[[str], str]

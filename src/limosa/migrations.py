@@ -15,6 +15,7 @@ from .allocation import return_large_blocks
 from .connector import Connector, Finding, Source, Target, connector_for
 from .engine import Engine, Options
 from .errors import (
+    AccessDenied,
     ConfigError,
     LimosaError,
     NamespaceNotFound,
@@ -80,7 +81,7 @@ def migrate(
         migration = _accepted(store, ends, settings)
         if migration.state is State.COMMITTED:
             return migration
-        readable, writable = ends.open(stack)
+        readable, writable = ends.open(stack, namespaces)
         if migration.planned_at is None:
             pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
             _check_ends(ends, readable, writable, namespaces, pace)
@@ -148,7 +149,7 @@ def plan(
     ends = Ends.of(source, target)
     namespaces = NamespaceFilter.parse(include, exclude)
     with ExitStack() as stack:
-        readable, _ = ends.open(stack)
+        readable, _ = ends.open(stack, namespaces)
         specs = _existing(readable, namespaces)
     total = sum(s.documents for s in specs)
     collections = [
@@ -175,14 +176,16 @@ def examine(
     ends = Ends.of(source, target)
     namespaces = NamespaceFilter.parse(include, exclude)
     specs: list[CollectionSpec] = []
+    wanted: list[CollectionSpec] = []
     with ExitStack() as stack:
         try:
-            readable, _ = ends.open(stack)
+            readable, _ = ends.open(stack, namespaces)
             specs = chosen(readable, namespaces)
+            wanted = _wanted_of(readable, namespaces, specs)
         except LimosaError:
-            specs = []  # the examination says what ails the source
+            wanted = specs  # the examination says what ails the source
     return [
-        *(("source", f) for f in ends.source_kind.examine(ends.source, "source", specs)),
+        *(("source", f) for f in ends.source_kind.examine(ends.source, "source", wanted)),
         *(("target", f) for f in ends.target_kind.examine(ends.target, "target", specs)),
     ]
 
@@ -224,12 +227,33 @@ class Ends:
     def target_id(self) -> str:
         return self.target_kind.identity(self.target)
 
-    def open(self, stack: ExitStack) -> tuple[Source, Target]:
-        """Open both; *stack* closes them."""
+    def open(self, stack: ExitStack, namespaces: NamespaceFilter) -> tuple[Source, Target]:
+        """Open both for a migration of *namespaces*; *stack* closes them."""
+        database = namespaces.single_database
         return (
-            stack.enter_context(closing(self.source_kind.open_source(self.source))),
+            stack.enter_context(
+                closing(self.source_kind.open_source(self.source, database=database))
+            ),
             stack.enter_context(closing(self.target_kind.open_target(self.target))),
         )
+
+
+def _wanted_of(
+    source: Source, namespaces: NamespaceFilter, specs: list[CollectionSpec]
+) -> list[CollectionSpec]:
+    """
+    Return *specs*, or nothing, which stands for everything, if they would mislead.
+
+    They may all be in one database without the migration being confined to it. Then it follows
+    the whole deployment, and rights on that database would seem enough, but are not.
+    """
+    databases = {s.collection.namespace.database for s in specs}
+    if namespaces.single_database is None and len(databases) == 1:
+        try:
+            source.position()
+        except AccessDenied:
+            return []
+    return specs
 
 
 def _settings(namespaces: NamespaceFilter, *, verify: bool) -> dict[str, Any]:

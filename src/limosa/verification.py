@@ -28,6 +28,7 @@ from .events import (
 from .executors import Executor
 from .model import Collection, Key, Mismatch, MismatchKind
 from .pacing import Pace
+from .plan import unit_keys
 from .schema_changes import SchemaChanges
 from .state import (
     CollectionProgress,
@@ -40,8 +41,6 @@ from .storage import ChangeBuffer, StateStore
 
 #: Keys compared in one step: few enough that a commit never waits long for a step to end.
 _KEYS_AT_ONCE = 20_000
-_UNIT_KEYS = 1_000
-_UNIT_BYTES = 8 * 1024 * 1024
 _IDLE_SECONDS = 0.05
 #: A mismatch that was reported is looked at again, in case somebody mended it.
 _REVISIT_SECONDS = 5.0
@@ -281,7 +280,6 @@ def _judged(suspect: Suspect, before: Suspect | None) -> Suspect:
 
 def _units(groups: Iterable[Keys]) -> Iterator[Keys]:
     for group in groups:
-        spec = group.collection.spec
-        step = max(1, min(_UNIT_KEYS, _UNIT_BYTES // spec.document_size))
+        step = unit_keys(group.collection.spec)
         for at in range(0, len(group.keys), step):
             yield Keys(group.collection, group.keys[at : at + step])

@@ -47,8 +47,9 @@ class Interrupts:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        for number, former in self._before.items():
-            signal.signal(number, former)
+        if self.received is None:  # else a second one must find its end here, however late
+            for number, former in self._before.items():
+                signal.signal(number, former)
         self._woken.set()
         self._thread.join()
 

@@ -274,7 +274,7 @@ class MemoryDatabase:
 def connector_to(databases: Mapping[str, MemoryDatabase]) -> Connector:
     """Return a connector that finds each of *databases* at ``memory://`` and its name."""
 
-    def opened(uri: str) -> MemoryDatabase:
+    def opened(uri: str, *, database: str | None = None) -> MemoryDatabase:  # noqa: ARG001 - all is open to all
         scheme, _, name = uri.partition("://")
         if scheme != "memory" or name not in databases:
             known = ", ".join(f"memory://{n}" for n in sorted(databases))

@@ -18,6 +18,10 @@ def _examine(uri: str, role: str, specs: Sequence[CollectionSpec]) -> Iterable[F
     return examine(uri, role, specs)
 
 
+def _open_source(uri: str, *, database: str | None = None) -> MongoSource:
+    return MongoSource(Deployment(uri), database=database)
+
+
 def _are_same(source: Source, target: Target) -> bool:
     assert isinstance(source, MongoReader)
     assert isinstance(target, MongoReader)
@@ -27,7 +31,7 @@ def _are_same(source: Source, target: Target) -> bool:
 CONNECTOR = Connector(
     kind="mongodb",
     schemes=("mongodb", "mongodb+srv"),
-    open_source=lambda uri: MongoSource(Deployment(uri)),
+    open_source=_open_source,
     open_target=lambda uri: MongoTarget(Deployment(uri)),
     identity=identity,
     examine=_examine,

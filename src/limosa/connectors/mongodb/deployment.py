@@ -176,10 +176,10 @@ class Deployment:
         return time if isinstance(time, Timestamp) else Timestamp(0, 0)
 
     def databases(self) -> list[str]:
-        """Return the names of all user databases."""
-        reply = self.decoded(
-            "admin", {"listDatabases": 1, "nameOnly": True}, doing="list the databases"
-        )
+        """Return the names of all user databases on which this user has any right."""
+        # The others are no concern of his, and this way no right on the cluster is needed.
+        command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
+        reply = self.decoded("admin", command, doing="list the databases")
         return sorted(d["name"] for d in reply["databases"] if d["name"] not in _SYSTEM_DATABASES)
 
     def address(self, collection: Collection) -> str | Binary:

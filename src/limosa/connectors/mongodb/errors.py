@@ -6,6 +6,7 @@ Codes are those of the server's public error code list (``error_codes.yml``).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -95,6 +96,7 @@ UNAUTHORIZED = 13
 #: The same name with other options, or the same key under another name.
 INDEX_CONFLICTS = frozenset({85, 86})
 _AUTHENTICATION_FAILED = 18
+_COMMAND = re.compile(r"command \{ (\w+):.*", re.DOTALL)
 _OUT_OF_DISK_SPACE = 14031
 _REQUEST_RATE_TOO_LARGE = 16500
 
@@ -172,13 +174,11 @@ def _message(exc: driver.OperationFailure) -> str:
 
 
 def _brief(text: str) -> str:
-    # The driver appends its whole view of the topology, pages of it.
-    return (
-        text.partition(", full error:")[0]
-        .partition(", Timeout:")[0]
-        .partition("(configured timeouts")[0]
-        .strip()
-    )
+    # The driver appends its whole view of the topology, pages of it; the server repeats the
+    # whole command that it refuses, documents included.
+    for more in (", full error:", ", Timeout:", "(configured timeouts"):
+        text = text.partition(more)[0]
+    return _COMMAND.sub(r"command \1", text).strip()
 
 
 def _strings(labels: object) -> list[str]:

@@ -33,12 +33,18 @@ _ON_COLLECTIONS = {
     ),
 }
 _ON_DATABASES = ("listCollections",)
-#: The change stream is that of the whole deployment.
-_ON_EVERYTHING = {"source": ("find", "changeStream"), "target": ()}
-_ON_CLUSTER = ("listDatabases",)
+#: On all that the change stream covers: the deployment, or one database of it.
+_ON_STREAM = ("find", "changeStream")
 _SUFFICIENT_ROLES = {
-    "source": "readAnyDatabase and clusterMonitor",
-    "target": "readWriteAnyDatabase, dbAdminAnyDatabase and clusterMonitor",
+    "source": (
+        "the roles readAnyDatabase and clusterMonitor on admin; for a single database, named by "
+        "--include, the role read on it is enough"
+    ),
+    "target": "the roles readWriteAnyDatabase, dbAdminAnyDatabase and clusterMonitor on admin",
+}
+_SUFFICIENT_ROLES_ON_ONE = {
+    "source": "the role read on {}",
+    "target": "the roles readWrite and dbAdmin on {}",
 }
 _EVERYTHING = Namespace("*", "*")
 
@@ -61,11 +67,29 @@ def check_privileges(probe: Probe, role: str, namespaces: Sequence[Namespace]) -
             "privileges",
             "error",
             f"{user} lacks {', '.join(missing)}",
-            f"grant these, or the roles {_SUFFICIENT_ROLES[role]} on admin",
+            f"grant these, or {_sufficient(role, namespaces)}",
         )
     else:
         yield Finding("privileges", "ok", f"{user} has all that are needed")
-    if role == "source" and not held.on_cluster("useUUID"):
+    if role == "source":
+        yield from _check_reading(held, user, namespaces)
+
+
+def _check_reading(
+    held: Privileges, user: str, namespaces: Sequence[Namespace]
+) -> Iterator[Finding]:
+    """Say in which of two ways the source is followed, and in which it is read."""
+    stream = _stream_for(held, namespaces)
+    if all(held.on(action, stream) for action in _ON_STREAM):
+        yield Finding(
+            "change_stream",
+            "ok",
+            "the change stream of the whole deployment is followed"
+            if stream == _EVERYTHING
+            else f"the change stream of {stream.database} alone is followed: {user} may not "
+            "follow that of the whole deployment",
+        )
+    if not held.on_cluster("useUUID"):
         yield Finding(
             "use_uuid",
             "warning",
@@ -73,6 +97,13 @@ def check_privileges(probe: Probe, role: str, namespaces: Sequence[Namespace]) -
             "identity is checked with every batch",
             "grant it, or the role clusterMonitor on admin, for less work on the source",
         )
+
+
+def _sufficient(role: str, namespaces: Sequence[Namespace]) -> str:
+    databases = {n.database for n in namespaces}
+    if len(databases) == 1:
+        return _SUFFICIENT_ROLES_ON_ONE[role].format(*databases)
+    return _SUFFICIENT_ROLES[role]
 
 
 def check_login(probe: Probe) -> Finding | None:
@@ -122,19 +153,27 @@ def _covers(resource: Mapping[str, Any], namespace: Namespace) -> bool:
     }
 
 
+def _stream_for(held: Privileges, namespaces: Sequence[Namespace]) -> Namespace:
+    """Return what the change stream covers: everything, or one database if only that may be."""
+    databases = {n.database for n in namespaces}
+    if len(databases) != 1 or all(held.on(a, _EVERYTHING) for a in _ON_STREAM):
+        return _EVERYTHING
+    return Namespace(databases.pop(), "*")
+
+
 def _missing(held: Privileges, role: str, namespaces: Sequence[Namespace]) -> Iterator[str]:
     """Yield texts such as ``find on shop.*``."""
-    everything = [a for a in _ON_EVERYTHING[role] if not held.on(a, _EVERYTHING)]
-    yield from (f"{action} on *.*" for action in everything)
+    stream = _stream_for(held, namespaces)
+    on_stream = [a for a in _ON_STREAM if role == "source" and not held.on(a, stream)]
+    yield from (f"{action} on {stream}" for action in on_stream)
     for database in sorted({n.database for n in namespaces} or {"*"}):
         within = [n for n in namespaces if n.database == database]
         for action in _ON_COLLECTIONS[role]:
-            if action not in everything:
+            if action not in on_stream:
                 yield from _missing_in(held, action, database, within)
         for action in _ON_DATABASES:
             if not held.on(action, Namespace(database, "*")):
                 yield f"{action} on {database}.*"
-    yield from (f"{action} on the cluster" for action in _ON_CLUSTER if not held.on_cluster(action))
 
 
 def _missing_in(

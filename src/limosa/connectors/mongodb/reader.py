@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import bson
-from bson import MaxKey
+from bson import MaxKey, MinKey
 from bson.raw_bson import RawBSONDocument
 
 from ...canonical import id_in, key_for, key_of
@@ -30,7 +30,7 @@ from .deployment import PLAIN, Deployment
 #: few of them in flight stay far below the memory we promise.
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_DOCUMENTS = 5_000
-_MAX_KEY = key_for(MaxKey())
+_MIN_KEY, _MAX_KEY = key_for(MinKey()), key_for(MaxKey())
 #: Sampled keys for each cut: the parts then differ in size by about a third.
 _SAMPLES_PER_CUT = 8
 #: ``$sample`` reads at random only below 5 % of a collection; above, it scans.
@@ -40,8 +40,9 @@ _SAMPLED_SHARE = 0.05
 class MongoReader:
     """Both ends of a migration are read in the same way."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, *, database: str | None = None) -> None:
         self._deployment = deployment
+        self._database = database
 
     def close(self) -> None:
         """Close all connections."""
@@ -55,15 +56,9 @@ class MongoReader:
     def collections(self) -> Iterator[CollectionSpec]:
         """List the user collections of all databases; views and system collections are not."""
         for database in self._deployment.databases():
-            command = {"listCollections": 1, "filter": {"type": "collection"}, "cursor": {}}
-            doing = f"list the collections of {database}"
-            for batch in self._deployment.batches(
-                database, command, doing=doing, batch_size=_BATCH_DOCUMENTS
-            ):
-                for document in batch.documents:
-                    entry: dict[str, Any] = bson.decode(document.raw, PLAIN)
-                    if not entry["name"].startswith("system."):
-                        yield from self._described(database, entry)
+            if self._database in {None, database}:
+                for entry in self._entries(database):
+                    yield from self._described(database, entry)
 
     def partitions(self, spec: CollectionSpec, *, documents: int) -> Iterator[Partition]:
         """
@@ -139,6 +134,17 @@ class MongoReader:
         if collection.id and not found and not self._deployment.finds_by_uuid:
             self._deployment.name_of(collection)
 
+    def _entries(self, database: str) -> Iterator[dict[str, Any]]:
+        command = {"listCollections": 1, "filter": {"type": "collection"}, "cursor": {}}
+        doing = f"list the collections of {database}"
+        for batch in self._deployment.batches(
+            database, command, doing=doing, batch_size=_BATCH_DOCUMENTS
+        ):
+            for document in batch.documents:
+                entry: dict[str, Any] = bson.decode(document.raw, PLAIN)
+                if not entry["name"].startswith("system."):
+                    yield entry
+
     def _described(self, database: str, entry: Mapping[str, Any]) -> Iterator[CollectionSpec]:
         namespace = Namespace(database, entry["name"])
         try:
@@ -197,7 +203,9 @@ class MongoReader:
             namespace.database, command, doing=f"cut {namespace}", batch_size=_BATCH_DOCUMENTS
         ):
             sampled |= dict.fromkeys(key_of(d.raw) for d in batch.documents)
-        sampled.pop(_MAX_KEY, None)  # nothing comes after it, and no bound may be both ends
+        # Nothing comes before the one or after the other, and no bound may be both ends.
+        sampled.pop(_MIN_KEY, None)
+        sampled.pop(_MAX_KEY, None)
         keys = list(sampled)
         step = len(keys) / count
         return list(dict.fromkeys(keys[int(i * step)] for i in range(1, count))) if keys else []

@@ -1,12 +1,13 @@
-"""A MongoDB replica set as a source."""
+"""A MongoDB replica set, or one database of it, as a source."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from datetime import datetime
+from functools import cached_property
 from typing import Any
 
-from ...errors import UnsupportedSource
+from ...errors import AccessDenied, UnsupportedSource
 from ...model import ChangeBatch, ResumeToken
 from .deployment import Deployment, as_datetime
 from .reader import MongoReader
@@ -17,11 +18,15 @@ _OLDEST = (6, 0)
 
 
 class MongoSource(MongoReader):
-    """Where the data is: a replica set of version 6.0 or later."""
+    """
+    Where the data is: a replica set of version 6.0 or later.
+
+    With *database* rights on that database are enough. Its collections alone are listed; the
+    change stream is that of the whole deployment where it is allowed, else that of *database*.
+    """
 
     def __init__(self, deployment: Deployment, *, database: str | None = None) -> None:
-        super().__init__(deployment)
-        self._stream = ChangeStream(deployment, database=database)
+        super().__init__(deployment, database=database)
 
     def position(self) -> ResumeToken:
         """
@@ -40,6 +45,19 @@ class MongoSource(MongoReader):
     def changes(self, after: ResumeToken) -> Iterator[ChangeBatch]:
         """Yield keys of changed documents, and changes of collections and indexes."""
         return self._stream.batches(after)
+
+    @cached_property
+    def _stream(self) -> ChangeStream:
+        # Asked, not looked up among the user's privileges, and in the same order at every
+        # start: the token that ends a database's stream means nothing to the deployment's.
+        whole = ChangeStream(self._deployment)
+        if self._database is None:
+            return whole
+        try:
+            whole.position()
+        except AccessDenied:
+            return ChangeStream(self._deployment, database=self._database)
+        return whole
 
 
 def check_supported(deployment: Deployment) -> None:

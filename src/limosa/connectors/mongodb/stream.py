@@ -84,7 +84,13 @@ class ChangeStream:
         return ResumeToken(cursor.token)
 
     def batches(self, after: ResumeToken) -> Iterator[ChangeBatch]:
-        """Yield what follows *after* for ever, or until the stream ends with its database."""
+        """
+        Yield what follows *after* for ever.
+
+        Raises:
+            TransientError: among others, once the database of the stream was dropped; it goes
+                on after the token of the last batch.
+        """
         database = self._database or "admin"
         with self._deployment.start_session() as session:
             reply = self._deployment.run(
@@ -179,7 +185,9 @@ def _schema_change(event: Event) -> Iterator[ChangeBatch]:
     fields = event.fields
     kind = fields["o"]
     if kind == "invalidate":
-        return  # the end of a database's stream; it is opened again after this token
+        # The stream ends with its database; only after this token can it be opened again.
+        yield ChangeBatch(event.token, _before(event.time))
+        return
     verb = _VERBS.get(kind)
     if verb is None or "u" not in fields:
         return  # dropDatabase: its collections were dropped one by one; views have no UUID
