@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from itertools import islice
 
 from .canonical import equality_hash
 from .change_capture import ChangeCapture
@@ -127,26 +128,44 @@ class ChangeApplication:
             yield from (Unit(progress, part) for part in units_of(progress, states))
 
     def _apply_unit(self, unit: Unit) -> int:
-        self._pace.check()
-        collection = Collection(
-            unit.collection.spec.collection.namespace, unit.collection.spec.collection.id
-        )
+        parts = list(_parts(unit))
         try:
-            states = self._pace.retrying(
-                f"look up changes of {collection}", lambda: self._looked_up(collection, unit.states)
-            )
+            if len(parts) == 1:
+                return self._apply_part(unit.collection, parts[0], lambda _document: True)
+            # What the database holds equal may lie in different parts: deletes come first.
+            deleted = [
+                self._apply_part(unit.collection, part, lambda d: d is None) for part in parts
+            ]
+            written = [
+                self._apply_part(unit.collection, part, lambda d: d is not None) for part in parts
+            ]
         except CollectionGone:
             return 0  # what removed it is further on in the change stream
+        return sum(deleted) + sum(written)
+
+    def _apply_part(
+        self,
+        progress: CollectionProgress,
+        part: KeyStates,
+        is_wanted: Callable[[Document | None], bool],
+    ) -> int:
+        """Look up *part* and apply what is wanted of it; return how much that was."""
+        self._pace.check()
+        collection = progress.spec.collection
+        states = self._pace.retrying(
+            f"look up changes of {collection}", lambda: self._looked_up(collection, part)
+        )
+        states = {key: document for key, document in states.items() if is_wanted(document)}
         self._pace.retrying(
-            f"apply changes to {unit.collection.target}",
-            lambda: self._target.apply(unit.collection.target, states),
+            f"apply changes to {progress.target}",
+            lambda: self._target.apply(progress.target, states),
         )
         return len(states)
 
-    def _looked_up(self, collection: Collection, states: KeyStates) -> dict[Key, Document | None]:
+    def _looked_up(self, collection: Collection, states: KeyStates) -> KeyStates:
         unknown = [key for key, document in states.items() if document is None]
         found: Mapping[Key, Document] = self._source.lookup(collection, unknown)
-        return {key: document or found.get(key) for key, document in states.items()}
+        return {k: found.get(k) if document is None else document for k, document in states.items()}
 
 
 def kept_for(migration: Migration) -> int:
@@ -166,10 +185,18 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
     """
     options = progress.spec.options
     collation = options.get("collation", {}).get("locale", "simple")
-    count = -(-len(states) // unit_keys(progress.spec))
+    # A quarter more parts than needed: hashing does not fill them equally.
+    count = -(-len(states) * 5 // (unit_keys(progress.spec) * 4))
     if count == 1 or options.get("capped") or collation != "simple":
         return [states]
     parts: list[dict[Key, Document | None]] = [{} for _ in range(count)]
     for key, document in states.items():
         parts[equality_hash(key) % count][key] = document
     return [p for p in parts if p]
+
+
+def _parts(unit: Unit) -> Iterator[KeyStates]:
+    """Cut a unit, in order, into parts that may be held in memory with their documents."""
+    items = iter(unit.states.items())
+    while part := dict(islice(items, unit_keys(unit.collection.spec))):
+        yield part

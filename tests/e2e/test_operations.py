@@ -271,6 +271,26 @@ def test_equal_numbers(ends: Any, tmp_path: Path, moment: str) -> None:
     assert differences(ends.source.client, ends.target.client) == []
 
 
+def test_equal_by_collation_and_in_order(ends: Any, tmp_path: Path) -> None:
+    """Thousands of keys that change into their equals by collation, or come in order, arrive."""
+    shop = ends.source.client.shop
+    shop.create_collection("words", collation={"locale": "en", "strength": 2})
+    shop.create_collection("log", capped=True, size=64 * 1024 * 1024)
+    shop.words.insert_many({"_id": f"word {i}"} for i in range(3_000))
+    shop.log.insert_one({"_id": "first"})
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        with running.held_at("application"):
+            for at in range(0, 3_000, 500):
+                these = [f"word {i}" for i in range(at, at + 500)]
+                shop.words.delete_many({"_id": {"$in": these}})
+                shop.words.insert_many({"_id": w.upper()} for w in reversed(these))
+            shop.log.insert_many({"_id": i} for i in range(3_000))
+        running.committed()
+
+    assert ends.target.client.shop.words.count_documents({}) == 3_000
+    assert differences(ends.source.client, ends.target.client) == []
+
+
 def _slow_down(ends: Any, *commands: str) -> None:
     FailPoint(ends.target.client).slow_down(commands, milliseconds=500)
 
