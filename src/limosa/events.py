@@ -1,13 +1,12 @@
 """
 What happens, as frozen values: the one source of log lines, progress, metrics and waits.
 
-Whoever wants to know subscribes to the `EventBus`. A subscriber must be quick and must not
+Whoever wants to know is handed to the `EventBus`. A subscriber must be quick and must not
 raise; it is called in the thread in which the thing happened.
 """
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -248,15 +247,9 @@ class EventBus:
     """Hands every event to every subscriber."""
 
     def __init__(self, *subscribers: Subscriber) -> None:
-        self._subscribers = list(subscribers)
-        self._lock = threading.Lock()
-
-    def subscribe(self, subscriber: Subscriber) -> None:
-        """Have *subscriber* called with every event from now on."""
-        with self._lock:
-            self._subscribers.append(subscriber)
+        self._subscribers = subscribers
 
     def emit(self, event: Event) -> None:
         """Tell all subscribers, in the order in which they came."""
-        for subscriber in tuple(self._subscribers):
+        for subscriber in self._subscribers:
             subscriber(event)

@@ -47,10 +47,6 @@ class Pace:
     def is_stopping(self) -> bool:
         return self._stopping.is_set()
 
-    @property
-    def is_paused(self) -> bool:
-        return not self._going.is_set()
-
     def stop(self) -> None:
         """Have every worker end at its next step, also the paused and the waiting."""
         self._stopping.set()

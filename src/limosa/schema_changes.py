@@ -74,7 +74,7 @@ class SchemaChanges:
             case SchemaVerb.CREATE_INDEXES | SchemaVerb.DROP_INDEXES | SchemaVerb.MODIFY:
                 if known is not None and not known.is_dropped:
                     self._evolve(change, known)
-                    self._save(replace(known, spec=evolved(known.spec, change), has_evolved=True))
+                    self._save(replace(known, spec=evolved(known.spec, change)))
 
     def _create(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         namespace = change.collection.namespace
@@ -110,7 +110,7 @@ class SchemaChanges:
         self._replace_at(to)
         self._evolve(change, known)
         spec = evolved(known.spec, change)
-        self._save(replace(known, spec=spec, target=to, has_evolved=True))
+        self._save(replace(known, spec=spec, target=to))
 
     def _take_in(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         """Copy a collection that came under the filter by a rename, as it is now."""

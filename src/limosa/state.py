@@ -184,7 +184,6 @@ class CollectionProgress:
     spec: CollectionSpec
     target: Namespace  # its name on the target as of ``applied_to``
     is_dropped: bool = False
-    has_evolved: bool = False  # a schema change was carried over since it was planned
     is_indexed: bool = False
 
 

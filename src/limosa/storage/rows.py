@@ -89,7 +89,6 @@ def collection_row(progress: CollectionProgress) -> dict[str, Any]:
         "target_database": progress.target.database,
         "target_collection": progress.target.collection,
         "is_dropped": progress.is_dropped,
-        "has_evolved": progress.has_evolved,
         "is_indexed": progress.is_indexed,
         "documents": spec.documents,
         "bytes": spec.size,
@@ -114,7 +113,6 @@ def collection_of(row: sqlite3.Row) -> CollectionProgress:
         ),
         target=Namespace(row["target_database"], row["target_collection"]),
         is_dropped=bool(row["is_dropped"]),
-        has_evolved=bool(row["has_evolved"]),
         is_indexed=bool(row["is_indexed"]),
     )
 

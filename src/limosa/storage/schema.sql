@@ -38,7 +38,6 @@ CREATE TABLE IF NOT EXISTS collections (
     target_database TEXT NOT NULL,
     target_collection TEXT NOT NULL,
     is_dropped INTEGER NOT NULL,
-    has_evolved INTEGER NOT NULL,
     is_indexed INTEGER NOT NULL,
     documents INTEGER NOT NULL,         -- estimated
     bytes INTEGER NOT NULL,             -- estimated
