@@ -76,6 +76,10 @@ _AMBIGUOUS = frozenset(
     }
 )
 
+_STRING, _DATE = 0x02, 0x09
+_TEXTS = frozenset({_STRING, _SYMBOL})
+_NUMBERS = frozenset({_DOUBLE_TYPE, _INT32_TYPE, _INT64_TYPE, _DECIMAL_TYPE})
+
 _NAN_HASH = hash("NaN")
 _READABLE_OPTIONS = CANONICAL_JSON_OPTIONS.with_options(
     unicode_decode_error_handler="replace",
@@ -154,6 +158,26 @@ def equality_hash(key: Key) -> int:
     if kind == _SYMBOL:
         return hash(key[:4] + b"\x02" + key[5:])  # the string that MongoDB takes it for
     return _value_hash(key, kind, _VALUE, len(key) - 1)
+
+
+def index_place(key: Key) -> tuple[int, int | bytes]:
+    """
+    Return what to sort keys by so that those near each other in an index come together.
+
+    Keys that MongoDB takes for equal share their place, as they share `equality_hash`.
+    """
+    kind = key[4]
+    if kind == _OBJECT_ID:  # as most keys are
+        return kind, key
+    if kind in _NUMBERS:
+        return _DOUBLE_TYPE, equality_hash(key)  # the hash of a number of usual size is the number
+    if kind in _TEXTS:
+        return _STRING, key[_VALUE + 4 :]
+    if kind in _AMBIGUOUS:
+        return kind, equality_hash(key)
+    if kind == _DATE:
+        return kind, int(_INT64.unpack_from(key, _VALUE)[0])
+    return kind, key
 
 
 def readable(key: Key) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from .canonical import equality_hash
+from .canonical import index_place
 from .change_capture import ChangeCapture
 from .connector import Source, Target
 from .errors import CollectionGone
@@ -179,20 +179,27 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
     """
     Split the changes of one collection so that workers do not get into each other's way.
 
-    Keys that the database may hold equal, like 1 and 1.0, stay together: one of them was
-    deleted before the other came, and only within a unit do deletes come first. Where order
-    of insertion matters (capped) or equality follows a collation, all stay together.
+    Neighbours in the index stay together: a page of the target is then read, changed and
+    written once instead of by every worker. So do keys that the database may hold equal, like
+    1 and 1.0: one of them was deleted before the other came, and only within a unit do deletes
+    come first. Where order of insertion matters (capped) or equality follows a collation, all
+    stay together as they are.
     """
     options = progress.spec.options
     collation = options.get("collation", {}).get("locale", "simple")
-    # A quarter more parts than needed: hashing does not fill them equally.
-    count = -(-len(states) * 5 // (unit_keys(progress.spec) * 4))
-    if count == 1 or options.get("capped") or collation != "simple":
+    if options.get("capped") or collation != "simple":
         return [states]
-    parts: list[dict[Key, Document | None]] = [{} for _ in range(count)]
-    for key, document in states.items():
-        parts[equality_hash(key) % count][key] = document
-    return [p for p in parts if p]
+    size = unit_keys(progress.spec)
+    units: list[KeyStates] = []
+    unit: dict[Key, Document | None] = {}
+    last: object = None
+    for place, key in sorted((index_place(key), key) for key in states):
+        if len(unit) >= size and place != last:
+            units.append(unit)
+            unit = {}
+        unit[key] = states[key]
+        last = place
+    return [*units, unit]
 
 
 def _parts(unit: Unit) -> Iterator[KeyStates]:

@@ -32,6 +32,7 @@ from limosa.canonical import (
     MAX_READABLE,
     elements,
     equality_hash,
+    index_place,
     id_in,
     in_array,
     key_for,
@@ -273,6 +274,45 @@ def test_equality_hash_seldom_collides() -> None:
     embedded = {equality_hash(key_for({"a": i, "b": "x"})) for i in range(1000)}
 
     assert len(longs) == len(embedded) == 1000
+
+
+@pytest.mark.parametrize("values", SAME, ids=repr)
+def test_index_place(values: list[Any]) -> None:
+    """Values that MongoDB takes for equal share a place."""
+    assert len({index_place(key_for(v)) for v in values}) == 1
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda i: ObjectId(i.to_bytes(12, "big")),
+        lambda i: i if i % 2 else Int64(i),
+        lambda i: float(i),
+        lambda i: f"customer {i:06}",
+        lambda i: "x" * i,
+        lambda i: datetime.fromtimestamp(i, UTC),
+        lambda i: Binary(i.to_bytes(16, "big"), 4),
+    ],
+    ids=["ObjectId", "integers", "doubles", "strings", "lengths", "dates", "UUIDs"],
+)
+def test_index_place_follows_the_index(make: Any) -> None:
+    """Keys sorted by their place stand in the order of the index on ``_id``."""
+    keys = [key_for(make(i)) for i in range(1, 2_000)]
+
+    assert sorted(keys, key=index_place) == keys
+
+
+@given(st.lists(VALUES, max_size=20))
+def test_index_places_compare(values: list[Any]) -> None:
+    """Keys of any types can be sorted together."""
+    keys = [key_for(v) for v in values]
+
+    assert sorted(sorted(keys, key=index_place)) == sorted(keys)
+
+
+def test_index_place_of_symbol() -> None:
+    """A symbol has the place of the string of its characters."""
+    assert index_place(legacy_key("symbol")) == index_place(key_for("abc"))
 
 
 @given(VALUES)
