@@ -12,6 +12,7 @@ from pathlib import Path
 
 from limosa.events import BatchCopied, Event, KeysVerified
 from limosa.migrations import migrate
+from limosa.settings import Settings
 
 
 def main() -> int:
@@ -27,7 +28,7 @@ def main() -> int:
         chosen.source,
         chosen.target,
         state=chosen.state,
-        verify=not chosen.no_verify,
+        settings=Settings(verify=not chosen.no_verify),
         commit=chosen.commit,
         on_event=tell,
     )

@@ -19,7 +19,16 @@ FORBIDDEN_NAMES = {"utils", "util", "helpers", "helper", "common", "base", "mana
 #: Each module of the package by its first name; those of one layer may import each other,
 #: except for plug-ins, which know only themselves.
 LAYERS = {
-    "values": {"model", "errors", "state", "namespaces", "canonical", "slices"},
+    "values": {
+        "model",
+        "errors",
+        "state",
+        "namespaces",
+        "settings",
+        "canonical",
+        "slices",
+        "history",
+    },
     "contracts": {"connector", "events", "storage", "executors"},
     "work": {
         "plan",
@@ -31,8 +40,9 @@ LAYERS = {
         "pacing",
         "schema_changes",
         "verification",
+        "work",
     },
-    "drive": {"allocation", "engine", "steering", "supervisor"},
+    "drive": {"allocation", "engine", "recording", "steering", "supervisor"},
     "edges": {"server", "client", "cli", "config", "catalog", "migrations", "package"},
     "views": {"views"},
     "plug-ins": {"connectors/*", "storage/*", "executors/*"},

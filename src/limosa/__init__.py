@@ -11,14 +11,17 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from .migrations import migrate
+    from .settings import Settings
 
-__all__ = ["migrate"]
+__all__ = ["Settings", "migrate"]
 __version__ = "0.1.0"
+
+_HOMES = {"Settings": ".settings", "migrate": ".migrations"}
 
 
 def __getattr__(name: str) -> Any:
     # Drivers are imported when they are needed: `limosa --help` answers at once.
-    if name in __all__:
-        return getattr(import_module(".migrations", __name__), name)
+    if name in _HOMES:
+        return getattr(import_module(_HOMES[name], __name__), name)
     msg = f"module {__name__!r} has no attribute {name!r}"
     raise AttributeError(msg)

@@ -14,6 +14,7 @@ from .errors import ConfigError, UnknownMigration
 from .storage import StateStore
 from .storage.buffer import BUFFER_FILE
 from .storage.errors import translated
+from .storage.history import ASIDE, HISTORY_FILE
 from .storage.lease import Lease, is_held
 from .storage.sqlite import LOCK_FILE, STATE_FILE, SqliteStore
 
@@ -38,6 +39,10 @@ class Folder:
     @property
     def buffer_file(self) -> Path:
         return self.path / BUFFER_FILE
+
+    @property
+    def history_file(self) -> Path:
+        return self.path / HISTORY_FILE
 
     @property
     def lock_file(self) -> Path:
@@ -139,7 +144,8 @@ def remove(folder: Folder) -> None:
         lease = Lease.take(folder.lock_file)
         try:
             # The state goes last: until then `list` shows what is left to be removed.
-            for file in (folder.buffer_file, folder.state_file):
+            folder.history_file.with_name(HISTORY_FILE + ASIDE).unlink(missing_ok=True)
+            for file in (folder.history_file, folder.buffer_file, folder.state_file):
                 for suffix in ("-wal", "-shm", "-journal", ""):
                     file.with_name(file.name + suffix).unlink(missing_ok=True)
             folder.lock_file.unlink()

@@ -10,16 +10,13 @@ from itertools import islice
 
 from .canonical import index_place
 from .change_capture import ChangeCapture
-from .connector import Source, Target
 from .errors import CollectionGone
-from .events import BecameConsistent, ChangesApplied, EventBus
-from .executors import Executor
+from .events import BecameConsistent, ChangesApplied
 from .model import ChangeBatch, Collection, Document, Key, KeyStates
-from .pacing import Pace
 from .plan import unit_keys
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Migration, State
-from .storage import ChangeBuffer, StateStore
+from .work import Work
 
 #: So many changes are coalesced and applied as one: the more, the fewer writes for hot
 #: documents and the less waiting for the slowest worker.
@@ -41,44 +38,27 @@ class Unit:
 class ChangeApplication:
     """Applies what was captured, in batches; what is applied is recorded after it is durable."""
 
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        store: StateStore,
-        buffer: ChangeBuffer,
-        capture: ChangeCapture,
-        schema: SchemaChanges,
-        executor: Executor,
-        pace: Pace,
-        bus: EventBus,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._store = store
-        self._buffer = buffer
+    def __init__(self, work: Work, capture: ChangeCapture, schema: SchemaChanges) -> None:
+        self._work = work
         self._capture = capture
         self._schema = schema
-        self._executor = executor
-        self._pace = pace
-        self._bus = bus
         self._marked = 0.0
 
     def run_until(self, is_done: Callable[[Migration], bool]) -> Migration:
         """Apply until ``is_done(migration)`` holds, and return that migration."""
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         while not is_done(migration):
-            self._pace.check()
+            self._work.pace.check()
             # Read before the buffer is: what is captured after it may be missing there.
             reached = self._capture.reached
-            found = self._buffer.read(after=migration.applied_seq, limit=_CHANGES_AT_ONCE)
+            found = self._work.buffer.read(after=migration.applied_seq, limit=_CHANGES_AT_ONCE)
             if found is not None:
                 migration = self._apply(*found)
             elif reached.seq <= migration.applied_seq and self._is_news(migration, reached.time):
                 migration = self._advance(migration.applied_seq, reached.time, 0)
             else:
-                self._pace.wait(_IDLE_SECONDS)
-                migration = self._store.migration()
+                self._work.pace.wait(_IDLE_SECONDS)
+                migration = self._work.store.migration()
         return migration
 
     def _is_news(self, migration: Migration, to: datetime | None) -> bool:
@@ -93,16 +73,16 @@ class ChangeApplication:
         if batch.schema is not None:
             self._schema.carry_over(batch.schema)
         else:
-            for count in self._executor.map_unordered(self._apply_unit, self._units(batch)):
+            for count in self._work.workers.map_unordered(self._apply_unit, self._units(batch)):
                 changed += count
         migration = self._advance(seq, batch.source_time, changed)
-        self._buffer.trim(through=kept_for(migration))
+        self._work.buffer.trim(through=kept_for(migration))
         return migration
 
     def _advance(self, seq: int, to: datetime | None, changed: int) -> Migration:
-        before = self._store.migration()
+        before = self._work.store.migration()
         self._marked = time.monotonic()
-        after = self._store.update(
+        after = self._work.store.update(
             lambda m: replace(
                 m,
                 applied_seq=seq,
@@ -113,11 +93,11 @@ class ChangeApplication:
             )
         )
         if after.is_consistent and not before.is_consistent and after.applied_to:
-            self._bus.emit(BecameConsistent(after.applied_to))
+            self._work.bus.emit(BecameConsistent(after.applied_to))
         if changed and after.applied_to:
             captured = self._capture.reached.time or after.applied_to
             lag = max(timedelta(0), captured - after.applied_to)
-            self._bus.emit(ChangesApplied(changed, after.applied_to, lag))
+            self._work.bus.emit(ChangesApplied(changed, after.applied_to, lag))
         return after
 
     def _units(self, batch: ChangeBatch) -> Iterator[Unit]:
@@ -150,21 +130,21 @@ class ChangeApplication:
         is_wanted: Callable[[Document | None], bool],
     ) -> int:
         """Look up *part* and apply what is wanted of it; return how much that was."""
-        self._pace.check()
+        self._work.pace.check()
         collection = progress.spec.collection
-        states = self._pace.retrying(
+        states = self._work.pace.retrying(
             f"look up changes of {collection}", lambda: self._looked_up(collection, part)
         )
         states = {key: document for key, document in states.items() if is_wanted(document)}
-        self._pace.retrying(
+        self._work.pace.retrying(
             f"apply changes to {progress.target}",
-            lambda: self._target.apply(progress.target, states),
+            lambda: self._work.target.apply(progress.target, states),
         )
         return len(states)
 
     def _looked_up(self, collection: Collection, states: KeyStates) -> KeyStates:
         unknown = [key for key, document in states.items() if document is None]
-        found: Mapping[Key, Document] = self._source.lookup(collection, unknown)
+        found: Mapping[Key, Document] = self._work.source.lookup(collection, unknown)
         return {k: found.get(k) if document is None else document for k, document in states.items()}
 
 

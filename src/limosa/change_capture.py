@@ -6,12 +6,10 @@ import time
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
-from .connector import Source
 from .errors import TransientError
-from .events import ChangesCaptured, EventBus, Retrying
+from .events import ChangesCaptured, Retrying
 from .model import ChangeBatch
-from .pacing import Pace
-from .storage import ChangeBuffer, StateStore
+from .work import Work
 
 #: Below so many changes in an answer the stream is asked again only after a while: asking
 #: costs the source the same for one change as for thousands.
@@ -36,41 +34,30 @@ class ChangeCapture:
     Goes on while the migration is paused: a long pause must not outlive the oplog.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        store: StateStore,
-        buffer: ChangeBuffer,
-        pace: Pace,
-        bus: EventBus,
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._buffer = buffer
-        self._pace = pace
-        self._bus = bus
+    def __init__(self, work: Work) -> None:
+        self._work = work
         #: Events captured in the whole migration.
-        self.events = store.migration().events_captured
+        self.events = work.store.migration().events_captured
         self._marked = 0.0
-        position = buffer.position()
+        position = work.buffer.position()
         #: Replaced as a whole, so that a reader sees both parts of the same moment.
-        self.reached = Reached(buffer.last_seq(), position[1] if position else None)
+        self.reached = Reached(work.buffer.last_seq(), position[1] if position else None)
 
     def run(self) -> None:
         """Capture until stopped; a broken stream is opened again where it broke."""
-        while not self._pace.is_stopping:
-            self._pace.retrying("capture changes", self._follow)
+        while not self._work.pace.is_stopping:
+            self._work.pace.retrying("capture changes", self._follow)
 
     def _follow(self) -> None:
         """Follow one stream; return when it breaks after it has shown that it works."""
-        stored = self._buffer.position()
-        after = stored[0] if stored else self._store.migration().position
+        stored = self._work.buffer.position()
+        after = stored[0] if stored else self._work.store.migration().position
         assert after is not None, "the plan takes the position first"
         works = False
         idle: ChangeBatch | None = None
         try:
-            for number, batch in enumerate(self._source.changes(after)):
-                if self._pace.is_stopping:
+            for number, batch in enumerate(self._work.source.changes(after)):
+                if self._work.pace.is_stopping:
                     return
                 self._take(batch)
                 idle = batch if batch.is_empty else None
@@ -80,17 +67,17 @@ class ChangeCapture:
             if idle is not None:
                 # Here the stream may have ended, not broken: opened before, it would only end
                 # again.
-                self._buffer.mark(idle.resume_token, idle.source_time)
+                self._work.buffer.mark(idle.resume_token, idle.source_time)
             if not works:
                 raise
-            self._bus.emit(Retrying("capture changes", str(error), 1, timedelta(0)))
+            self._work.bus.emit(Retrying("capture changes", str(error), 1, timedelta(0)))
 
     def _take(self, batch: ChangeBatch) -> None:
         if not batch.is_empty:
-            seq = self._buffer.append(batch)
+            seq = self._work.buffer.append(batch)
             self.events += batch.events
             self.reached = Reached(seq, batch.source_time)
-            self._bus.emit(ChangesCaptured(batch.events, batch.source_time))
+            self._work.bus.emit(ChangesCaptured(batch.events, batch.source_time))
         else:
             self.reached = Reached(self.reached.seq, batch.source_time)
         now = time.monotonic()
@@ -98,11 +85,11 @@ class ChangeCapture:
             self._marked = now
             self._mark(batch)
         if 0 < batch.events < _FEW_CHANGES:
-            self._pace.wait(_GATHER_SECONDS)
+            self._work.pace.wait(_GATHER_SECONDS)
 
     def _mark(self, batch: ChangeBatch) -> None:
         if batch.is_empty:
-            self._buffer.mark(batch.resume_token, batch.source_time)
-        self._store.update(
+            self._work.buffer.mark(batch.resume_token, batch.source_time)
+        self._work.store.update(
             lambda m: replace(m, captured_to=batch.source_time, events_captured=self.events)
         )

@@ -7,59 +7,43 @@ from collections.abc import Iterable
 from dataclasses import replace
 from datetime import timedelta
 
-from .connector import Source, Target
 from .errors import CollectionGone
-from .events import BatchCopied, CopyCompleted, EventBus, PartitionCopied
-from .executors import Executor
+from .events import BatchCopied, CopyCompleted, PartitionCopied
 from .model import Namespace, Partition
-from .pacing import Pace
 from .state import CollectionProgress, PartitionStatus
-from .storage import StateStore
+from .work import Work
 
 
 class CollectionCopy:
     """Copies what the plan names and the state does not yet call copied."""
 
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        store: StateStore,
-        executor: Executor,
-        pace: Pace,
-        bus: EventBus,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._store = store
-        self._executor = executor
-        self._pace = pace
-        self._bus = bus
+    def __init__(self, work: Work) -> None:
+        self._work = work
 
     def run(self) -> None:
         """Copy everything that is pending, then note the source's time."""
-        if self._store.migration().copied_at is not None:
+        if self._work.store.migration().copied_at is not None:
             return
         started = time.monotonic()
-        collections = {c.spec.collection.id: c for c in self._store.collections()}
-        pending = [p.partition for p in self._store.partitions(PartitionStatus.PENDING)]
+        collections = {c.spec.collection.id: c for c in self._work.store.collections()}
+        pending = [p.partition for p in self._work.store.partitions(PartitionStatus.PENDING)]
         ids = dict.fromkeys(p.collection.id for p in pending)
         self.copy([collections[i] for i in ids], pending)
-        end = self._pace.retrying("read the source's clock", self._source.clock)
-        self._store.update(lambda m: replace(m, copied_at=end))
-        totals = self._store.totals()
+        end = self._work.pace.retrying("read the source's clock", self._work.source.clock)
+        self._work.store.update(lambda m: replace(m, copied_at=end))
+        totals = self._work.store.totals()
         took = timedelta(seconds=time.monotonic() - started)
-        self._bus.emit(CopyCompleted(totals.documents_copied, totals.bytes_copied, took))
+        self._work.bus.emit(CopyCompleted(totals.documents_copied, totals.bytes_copied, took))
 
     def copy(
         self, collections: Iterable[CollectionProgress], partitions: Iterable[Partition]
     ) -> None:
         """Create *collections* on the target and copy *partitions* of them."""
         known = {c.spec.collection.id: c for c in collections}
-        for _ in self._executor.map_unordered(self._prepare, list(collections)):
+        for _ in self._work.workers.map_unordered(self._prepare, list(collections)):
             pass
         units = ((p, known[p.collection.id]) for p in partitions)
-        for _ in self._executor.map_unordered(self._copy, units):
+        for _ in self._work.workers.map_unordered(self._copy, units):
             pass
 
     def _prepare(self, collection: CollectionProgress) -> None:
@@ -67,34 +51,36 @@ class CollectionCopy:
             collection.spec,
             collection=replace(collection.spec.collection, namespace=collection.target),
         )
-        self._pace.check()
-        self._pace.retrying(f"create {collection.target}", lambda: self._target.prepare(spec))
+        self._work.pace.check()
+        self._work.pace.retrying(
+            f"create {collection.target}", lambda: self._work.target.prepare(spec)
+        )
 
     def _copy(self, unit: tuple[Partition, CollectionProgress]) -> None:
         """Copy one partition from its beginning; safe to run again."""
         partition, collection = unit
         namespace = collection.target
-        self._pace.check()
+        self._work.pace.check()
         started = time.monotonic()
         try:
-            with self._pace.room_for(document_size=collection.spec.document_size):
-                documents, size = self._pace.retrying(
+            with self._work.pace.room_for(document_size=collection.spec.document_size):
+                documents, size = self._work.pace.retrying(
                     f"copy {namespace}/{partition.id.rpartition('/')[2]}",
                     lambda: self._attempt(partition, namespace),
                 )
         except CollectionGone:
             documents, size = 0, 0  # its drop is in the change stream
-        self._store.partition_copied(partition.id, documents=documents, size=size)
+        self._work.store.partition_copied(partition.id, documents=documents, size=size)
         took = timedelta(seconds=time.monotonic() - started)
-        self._bus.emit(PartitionCopied(namespace, partition.id, documents, size, took))
+        self._work.bus.emit(PartitionCopied(namespace, partition.id, documents, size, took))
 
     def _attempt(self, partition: Partition, namespace: Namespace) -> tuple[int, int]:
         documents = size = 0
-        for batch in self._source.read(partition):
-            self._pace.check()
-            self._target.write(namespace, batch)
+        for batch in self._work.source.read(partition):
+            self._work.pace.check()
+            self._work.target.write(namespace, batch)
             count = len(batch.documents)
             documents += count
             size += batch.size
-            self._bus.emit(BatchCopied(namespace, count, batch.size))
+            self._work.bus.emit(BatchCopied(namespace, count, batch.size))
         return documents, size

@@ -72,6 +72,15 @@ class Readable(Protocol):
         """
         ...
 
+    def ping(self) -> None:
+        """
+        Return once the deployment has answered something that is no work for it.
+
+        Raises:
+            TransientError: it does not answer.
+        """
+        ...
+
     def close(self) -> None:
         """Give connections back."""
         ...

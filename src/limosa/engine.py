@@ -4,38 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from . import plan
 from .change_application import ChangeApplication
 from .change_capture import ChangeCapture
 from .collection_copy import CollectionCopy
-from .connector import Readiness, Source, Target
+from .connector import Readiness
 from .cutover import Cutover
 from .errors import LimosaError, StateCorrupt, StateError, Stopped
-from .events import EventBus, Failed, IndexesBuilt, MigrationStarted, PhaseChanged, Planned
-from .executors import Executor
+from .events import Failed, IndexesBuilt, MigrationStarted, PhaseChanged, Planned
 from .model import CollectionSpec
-from .namespaces import NamespaceFilter
-from .pacing import Pace
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Failure, Migration, Phase, State
 from .steering import Steering
-from .storage import ChangeBuffer, StateStore
 from .supervisor import Supervisor
 from .verification import Verification
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a migration is driven; may differ from one start to the next."""
-
-    namespaces: NamespaceFilter = field(default_factory=NamespaceFilter)
-    workers: int = 4
-    retry_for: timedelta = timedelta(minutes=10)
-    commit_when_ready: bool = False
+from .work import Work
 
 
 class Engine:
@@ -47,33 +33,12 @@ class Engine:
     """
 
     def __init__(
-        self,
-        source: Source,
-        target: Target,
-        store: StateStore,
-        buffer: ChangeBuffer,
-        executors: Callable[[str, int], Executor],
-        *,
-        options: Options,
-        bus: EventBus,
-        stop: threading.Event,
+        self, work: Work, *, stop: threading.Event, commit_when_ready: bool = False
     ) -> None:
-        self._source = source
-        self._target = target
-        self._store = store
-        self._buffer = buffer
-        self._options = options
-        self._bus = bus
-        self._pace = Pace(bus, retry_for=options.retry_for)
-        self._steering = Steering(
-            source, store, self._pace, bus, stop, when_ready=options.commit_when_ready
-        )
-        self._workers = executors("worker", options.workers)
-        self._verifiers = executors("verifier", max(2, options.workers // 2))
-        self._copy = CollectionCopy(source, target, store, self._workers, self._pace, bus)
-        self._schema = SchemaChanges(
-            source, target, store, options.namespaces, self._pace, bus, self._adopt
-        )
+        self._work = work
+        self._steering = Steering(work, stop, when_ready=commit_when_ready)
+        self._copy = CollectionCopy(work)
+        self._schema = SchemaChanges(work, self._adopt)
 
     def run(self) -> Migration:
         """
@@ -87,10 +52,10 @@ class Engine:
         if migration.state is State.COMMITTED:
             return migration
         try:
-            with Supervisor(self._pace) as supervisor:
+            with Supervisor(self._work.pace) as supervisor:
                 return self._tell_story(supervisor)
         except Stopped:
-            return self._store.migration()
+            return self._work.store.migration()
         except StateError:
             raise
         except LimosaError as error:
@@ -101,21 +66,21 @@ class Engine:
 
     def _check_buffer(self) -> None:
         """Refuse a buffer that is not the one the state speaks of: numbers would start anew."""
-        if self._buffer.last_seq() < self._store.migration().applied_seq:
+        if self._work.buffer.last_seq() < self._work.store.migration().applied_seq:
             msg = "open the buffer: it lacks changes that the state calls applied"
             raise StateCorrupt(msg)
 
     def _begin(self) -> Migration:
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         if migration.state in {State.IDLE, State.FAILED}:
-            migration = self._store.update(
+            migration = self._work.store.update(
                 lambda m: replace(
                     m.moved_to(State.RUNNING),
                     started_at=m.started_at or datetime.now(UTC),
                     commit_at=None,
                 )
             )
-        self._bus.emit(
+        self._work.bus.emit(
             MigrationStarted(
                 migration.name, migration.source, migration.target, migration.generation
             )
@@ -124,12 +89,12 @@ class Engine:
 
     def _tell_story(self, supervisor: Supervisor) -> Migration:
         supervisor.start("steering", self._steering.run)
-        cutover = Cutover(self._target, self._store, self._workers, self._pace, self._bus)
-        if self._store.migration().can_write:  # writable before a crash: only completed
-            self._store.update(lambda m: replace(m, state=State.COMMITTING))
+        cutover = Cutover(self._work)
+        if self._work.store.migration().can_write:  # writable before a crash: only completed
+            self._work.store.update(lambda m: replace(m, state=State.COMMITTING))
             return cutover.run(started=time.monotonic())
         self._plan()
-        capture = ChangeCapture(self._source, self._store, self._buffer, self._pace, self._bus)
+        capture = ChangeCapture(self._work)
         supervisor.start("capture", capture.run)
         self._copy_all()
         return self._follow(supervisor, capture, cutover)
@@ -138,102 +103,88 @@ class Engine:
         self, supervisor: Supervisor, capture: ChangeCapture, cutover: Cutover
     ) -> Migration:
         """Apply and verify until a commit is asked for and drained; then cut over."""
-        application = ChangeApplication(
-            self._source,
-            self._target,
-            self._store,
-            self._buffer,
-            capture,
-            self._schema,
-            self._workers,
-            self._pace,
-            self._bus,
-        )
-        verification = Verification(
-            self._source,
-            self._target,
-            self._store,
-            self._buffer,
-            self._schema,
-            self._verifiers,
-            self._pace,
-            self._bus,
-        )
-        verifies = self._store.migration().verifies
+        application = ChangeApplication(self._work, capture, self._schema)
+        verification = Verification(self._work, self._schema)
+        verifies = self._work.store.migration().verifies
         if verifies:
             supervisor.start("verification", verification.run)
 
         def is_over(migration: Migration) -> bool:
             return migration.is_drained and (not verifies or verification.is_complete(migration))
 
-        self._bus.emit(PhaseChanged(Phase.CHANGE_EVENT_APPLICATION))
+        self._work.bus.emit(PhaseChanged(Phase.CHANGE_EVENT_APPLICATION))
         application.run_until(is_over)
-        if verifies and self._store.mismatches(limit=1):
+        if verifies and self._work.store.mismatches(limit=1):
             verification.revisit()
             application.run_until(is_over)
         return cutover.run(started=self._steering.commit_seen)
 
     def _plan(self) -> None:
         """Take the position, then cut the collections; both are stored before any copying."""
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         if migration.position is None:
-            self._bus.emit(PhaseChanged(Phase.PLANNING))
-            position = self._pace.retrying("take the position", self._source.position)
-            migration = self._store.update(lambda m: replace(m, position=position))
+            self._work.bus.emit(PhaseChanged(Phase.PLANNING))
+            position = self._work.pace.retrying("take the position", self._work.source.position)
+            migration = self._work.store.update(lambda m: replace(m, position=position))
         if migration.planned_at is not None:
             return
-        specs = self._pace.retrying(
-            "list the collections", lambda: plan.chosen(self._source, self._options.namespaces)
+        specs = self._work.pace.retrying(
+            "list the collections",
+            lambda: plan.chosen(self._work.source, self._work.settings.namespaces),
         )
         parts = list(
-            plan.partitions(self._source, specs, workers=self._options.workers, pace=self._pace)
+            plan.partitions(
+                self._work.source, specs, workers=self._work.workers.width, pace=self._work.pace
+            )
         )
-        at = self._pace.retrying("read the source's clock", self._source.clock)
-        self._store.save_plan([plan.planned(s) for s in specs], parts, at)
-        totals = self._store.totals()
-        self._bus.emit(Planned(len(specs), len(parts), totals.documents, totals.bytes))
+        at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
+        self._work.store.save_plan([plan.planned(s) for s in specs], parts, at)
+        totals = self._work.store.totals()
+        self._work.bus.emit(Planned(len(specs), len(parts), totals.documents, totals.bytes))
 
     def _copy_all(self) -> None:
         """Copy what is pending, then build what indexes are missing."""
-        if self._store.migration().copied_at is None:
-            self._bus.emit(PhaseChanged(Phase.COLLECTION_COPY))
+        if self._work.store.migration().copied_at is None:
+            self._work.bus.emit(PhaseChanged(Phase.COLLECTION_COPY))
             self._copy.run()
-        if self._store.migration().indexed_at is not None:
+        if self._work.store.migration().indexed_at is not None:
             return
-        self._bus.emit(PhaseChanged(Phase.INDEX_BUILD))
-        missing = [c for c in self._store.collections() if not (c.is_indexed or c.is_dropped)]
+        self._work.bus.emit(PhaseChanged(Phase.INDEX_BUILD))
+        missing = [c for c in self._work.store.collections() if not (c.is_indexed or c.is_dropped)]
         missing.sort(key=lambda c: c.spec.size, reverse=True)
-        for _ in self._workers.map_unordered(self._index, missing):
+        for _ in self._work.workers.map_unordered(self._index, missing):
             pass
-        at = self._pace.retrying("read the source's clock", self._source.clock)
-        self._store.update(lambda m: replace(m, indexed_at=at))
+        at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
+        self._work.store.update(lambda m: replace(m, indexed_at=at))
 
     def _index(self, collection: CollectionProgress) -> None:
-        self._pace.check()
+        self._work.pace.check()
         started = time.monotonic()
         spec = replace(
             collection.spec,
             collection=replace(collection.spec.collection, namespace=collection.target),
         )
         if spec.indexes:
-            self._pace.retrying(
+            self._work.pace.retrying(
                 f"build the indexes of {collection.target}",
-                lambda: self._target.finish(spec, Readiness.INDEXED),
+                lambda: self._work.target.finish(spec, Readiness.INDEXED),
             )
             took = timedelta(seconds=time.monotonic() - started)
-            self._bus.emit(IndexesBuilt(collection.target, len(spec.indexes), took))
-        self._store.save_collection(replace(collection, is_indexed=True))
+            self._work.bus.emit(IndexesBuilt(collection.target, len(spec.indexes), took))
+        self._work.store.save_collection(replace(collection, is_indexed=True))
 
     def _adopt(self, spec: CollectionSpec) -> None:
         """Copy a collection that joins while changes are applied, and build its indexes."""
         parts = list(
-            plan.partitions(self._source, [spec], workers=self._options.workers, pace=self._pace)
+            plan.partitions(
+                self._work.source, [spec], workers=self._work.workers.width, pace=self._work.pace
+            )
         )
-        self._store.add_partitions(parts)
+        self._work.store.add_partitions(parts)
         self._copy.copy([plan.planned(spec)], parts)
-        self._pace.retrying(
+        self._work.pace.retrying(
             f"build the indexes of {spec.collection}",
-            lambda: self._target.finish(spec, Readiness.INDEXED),
+            lambda: self._work.target.finish(spec, Readiness.INDEXED),
         )
 
     def _failed(self, failure: Failure) -> Migration:
@@ -242,6 +193,6 @@ class Engine:
                 return replace(migration, failure=failure)
             return migration.moved_to(State.FAILED, failure=failure)
 
-        migration = self._store.update(fail)
-        self._bus.emit(Failed(failure))
+        migration = self._work.store.update(fail)
+        self._work.bus.emit(Failed(failure))
         return migration

@@ -14,6 +14,7 @@ Every error that Limosa raises on purpose.
     + StateCorrupt
     + StateTooNew               - written by a newer version
     + StateUnwritable           - no right to write, or no space left
+    + StateGone                 - removed while a process used it
     + LeaseHeld                 - another process drives this migration
     + LeaseLost                 - another process took this migration over
   x TransientError              - tried again with backoff
@@ -126,6 +127,16 @@ class StateUnwritable(StateError):
 
     code = "state_unwritable"
     hint = "free some space or choose another folder with --state; then run the same command again"
+
+
+class StateGone(StateError):
+    """The state was removed while this process drove the migration."""
+
+    code = "state_gone"
+    hint = (
+        "restore the state folder from a backup; or drop what was migrated on the target and run "
+        "the same command, which starts anew"
+    )
 
 
 class LeaseHeld(StateError):

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from . import catalog
 from .allocation import return_large_blocks
 from .connector import Connector, Finding, Source, Target, connector_for
-from .engine import Engine, Options
+from .engine import Engine
 from .errors import (
     AccessDenied,
     ConfigError,
@@ -29,10 +29,12 @@ from .model import CollectionSpec, Namespace
 from .namespaces import NamespaceFilter
 from .pacing import Pace
 from .plan import chosen, partition_documents
+from .settings import Settings
 from .state import Migration, State
 from .storage import StateStore
 from .storage.buffer import SqliteBuffer
 from .storage.sqlite import SqliteStore
+from .work import Work
 
 #: What a copy has been seen to do at the least over a network of 1 Gbit/s; the plan's
 #: estimate is a promise that is better kept than broken.
@@ -48,12 +50,10 @@ def migrate(
     source: str,
     target: str,
     *,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
+    settings: Settings = Settings(),
     name: str | None = None,
     state: Path | None = None,
     commit: CommitMode = "manual",
-    verify: bool = True,
     workers: int = 4,
     retry_for: timedelta = timedelta(minutes=10),
     on_event: Subscriber | None = None,
@@ -72,38 +72,37 @@ def migrate(
     """
     return_large_blocks()
     ends = Ends.of(source, target)
-    namespaces = NamespaceFilter.parse(include, exclude)
     folder = catalog.folder_for(name or catalog.name_for(ends.source_id, ends.target_id), state)
     bus = EventBus(*([on_event] if on_event else []))
     with ExitStack() as stack:
         store = stack.enter_context(closing(SqliteStore.drive(folder.path, folder.name)))
-        settings = _settings(namespaces, verify=verify)
         migration = _accepted(store, ends, settings)
         if migration.state is State.COMMITTED:
             return migration
-        readable, writable = ends.open(stack, namespaces)
+        readable, writable = ends.open(stack, settings.namespaces)
         if migration.planned_at is None:
             pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
-            _check_ends(ends, readable, writable, namespaces, pace)
+            _check_ends(ends, readable, writable, settings.namespaces, pace)
         store.update(
-            lambda m: replace(m, source=ends.source_id, target=ends.target_id, settings=settings)
+            lambda m: replace(
+                m, source=ends.source_id, target=ends.target_id, settings=settings.stored()
+            )
         )
         buffer = stack.enter_context(closing(SqliteBuffer(folder.buffer_file)))
-
-        def executors(purpose: str, threads: int) -> LocalExecutor:
-            return stack.enter_context(closing(LocalExecutor(threads, name=purpose)))
-
-        engine = Engine(
-            readable,
-            writable,
-            store,
-            buffer,
-            executors,
-            options=Options(namespaces, workers, retry_for, commit == "when-ready"),
+        verifiers = LocalExecutor(max(2, workers // 2), name="verifier")
+        work = Work(
+            source=readable,
+            target=writable,
+            store=store,
+            buffer=buffer,
+            settings=settings,
+            workers=stack.enter_context(closing(LocalExecutor(workers, name="worker"))),
+            verifiers=stack.enter_context(closing(verifiers)),
+            pace=Pace(bus, retry_for=retry_for),
             bus=bus,
-            stop=stop or threading.Event(),
         )
-        return engine.run()
+        when_ready = commit == "when-ready"
+        return Engine(work, stop=stop or threading.Event(), commit_when_ready=when_ready).run()
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,8 +134,7 @@ def plan(
     source: str,
     target: str,
     *,
-    include: Iterable[str] = (),
-    exclude: Iterable[str] = (),
+    settings: Settings = Settings(),
     workers: int = 4,
 ) -> Plan:
     """
@@ -147,7 +145,7 @@ def plan(
         TransientError, AccessDenied: the source could not be read.
     """
     ends = Ends.of(source, target)
-    namespaces = NamespaceFilter.parse(include, exclude)
+    namespaces = settings.namespaces
     with ExitStack() as stack:
         readable, _ = ends.open(stack, namespaces)
         specs = _existing(readable, namespaces)
@@ -165,7 +163,7 @@ def plan(
 
 
 def examine(
-    source: str, target: str, *, include: Iterable[str] = (), exclude: Iterable[str] = ()
+    source: str, target: str, *, settings: Settings = Settings()
 ) -> list[tuple[str, Finding]]:
     """
     Look at both ends before anything moves; findings come with "source" or "target".
@@ -174,7 +172,7 @@ def examine(
         ConfigError: the request is wrong.
     """
     ends = Ends.of(source, target)
-    namespaces = NamespaceFilter.parse(include, exclude)
+    namespaces = settings.namespaces
     specs: list[CollectionSpec] = []
     wanted: list[CollectionSpec] = []
     with ExitStack() as stack:
@@ -256,21 +254,13 @@ def _wanted_of(
     return specs
 
 
-def _settings(namespaces: NamespaceFilter, *, verify: bool) -> dict[str, Any]:
-    return {
-        "include": sorted(namespaces.include),
-        "exclude": sorted(namespaces.exclude),
-        "verify": verify,
-    }
-
-
-def _accepted(store: StateStore, ends: Ends, settings: dict[str, Any]) -> Migration:
+def _accepted(store: StateStore, ends: Ends, settings: Settings) -> Migration:
     """Return the migration, if it was begun with the same request or not at all."""
     migration = store.migration()
     if migration.state is State.IDLE:
         return migration
     was = {"source": migration.source, "target": migration.target, **migration.settings}
-    now = {"source": ends.source_id, "target": ends.target_id, **settings}
+    now = {"source": ends.source_id, "target": ends.target_id, **settings.stored()}
     changed = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if was.get(k) != v]
     if changed:
         msg = f"migration {migration.name!r} was begun with other settings: {'; '.join(changed)}"

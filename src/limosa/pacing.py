@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from datetime import timedelta
 from typing import TypeVar
 
-from tenacity import RetryCallState, Retrying, retry_if_exception_type, stop_after_delay
+from tenacity import RetryCallState, Retrying, retry_if_exception_type
 from tenacity.wait import wait_random_exponential
 
 from .errors import Stopped, Throttled, TransientError
@@ -25,6 +25,10 @@ _LARGE_DOCUMENT_BYTES = 1024 * 1024
 #: Full jitter, as recommended for many clients of one server: a mean of 50 ms at first, of
 #: 5 s at last, so that an election of a few seconds costs little more than itself.
 _WAIT = wait_random_exponential(multiplier=0.1, max=10)
+
+#: A try that went on for so long did its work for most of that time: the copy of a large
+#: partition, the build of an index. One that only waits for an answer ends earlier.
+_LONG_SECONDS = 360.0
 
 
 class Pace:
@@ -91,13 +95,14 @@ class Pace:
         Return what *function* returns, calling it again after a transient error.
 
         Raises:
-            TransientError: it still failed after the time set for retries.
+            TransientError: it still failed when the time set for retries had passed since the
+                first failure, or since the last try that went on for long.
             Stopped: the migration was asked to stop.
         """
         retry = Retrying(
             retry=retry_if_exception_type(TransientError),
             wait=_wait,
-            stop=stop_after_delay(self._retry_for.total_seconds()),
+            stop=_Patience(self._retry_for),
             sleep=self.wait,
             before_sleep=lambda call: self._tell(what, call),
             reraise=True,
@@ -108,6 +113,24 @@ class Pace:
         error = call.outcome.exception() if call.outcome else None
         wait = timedelta(seconds=call.upcoming_sleep)
         self._bus.emit(RetryingEvent(what, str(error), call.attempt_number, wait))
+
+
+class _Patience:
+    """Says when to give up one call that fails time and again."""
+
+    def __init__(self, retry_for: timedelta) -> None:
+        self._seconds = retry_for.total_seconds()
+        self._since: float | None = None  # when the first failure of the series came
+        self._last = (0.0, 0.0)  # when the last one came, and what was waited until then
+
+    def __call__(self, call: RetryCallState) -> bool:
+        now = call.outcome_timestamp or 0.0
+        last, waited = self._last
+        tried_for = now - last - (call.idle_for - waited)
+        if self._since is None or tried_for > max(self._seconds, _LONG_SECONDS):
+            self._since = now
+        self._last = (now, call.idle_for)
+        return now - self._since >= self._seconds
 
 
 def _wait(call: RetryCallState) -> float:

@@ -6,14 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
-from .connector import Source, Target
-from .events import EventBus, SchemaChanged, Warned
+from .events import SchemaChanged, Warned
 from .model import Collection, CollectionSpec, Namespace, SchemaChange, SchemaVerb
-from .namespaces import NamespaceFilter
-from .pacing import Pace
 from .plan import evolved, planned
 from .state import CollectionProgress
-from .storage import StateStore
+from .work import Work
 
 #: The server fills such a collection without telling, then renames it over the original.
 _FILLED_SILENTLY = re.compile(r"tmp\w+\.convertToCapped\.")
@@ -27,22 +24,8 @@ class SchemaChanges:
     finds its work done and records it.
     """
 
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        store: StateStore,
-        namespaces: NamespaceFilter,
-        pace: Pace,
-        bus: EventBus,
-        adopt: Callable[[CollectionSpec], None],
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._store = store
-        self._namespaces = namespaces
-        self._pace = pace
-        self._bus = bus
+    def __init__(self, work: Work, adopt: Callable[[CollectionSpec], None]) -> None:
+        self._work = work
         self._adopt = adopt
         self._known: dict[str, CollectionProgress] | None = None
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
@@ -78,7 +61,7 @@ class SchemaChanges:
 
     def _create(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         namespace = change.collection.namespace
-        if known is not None or not self._namespaces.includes(namespace):
+        if known is not None or not self._work.settings.namespaces.includes(namespace):
             return  # planned already, or filtered
         new = planned(CollectionSpec(change.collection, options=change.detail))
         self._evolve(change, new)
@@ -86,7 +69,7 @@ class SchemaChanges:
 
     def _rename(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         assert change.to is not None
-        is_included = self._namespaces.includes(change.to)
+        is_included = self._work.settings.namespaces.includes(change.to)
         silently = _FILLED_SILENTLY.match(change.collection.namespace.collection)
         is_whole = known is not None and known.is_indexed and not known.is_dropped
         if known is not None and known.target == change.to and is_whole:
@@ -118,10 +101,12 @@ class SchemaChanges:
             self._drop(known)
         assert change.to is not None
         self._replace_at(change.to)
-        self._bus.emit(
+        self._work.bus.emit(
             Warned(f"{change.collection} became {change.to} on the source: copying it whole")
         )
-        found = [s for s in self._source.collections() if s.collection.id == change.collection.id]
+        found = [
+            s for s in self._work.source.collections() if s.collection.id == change.collection.id
+        ]
         for spec in found:  # none: gone already, as the change stream will say
             here = replace(spec, collection=Collection(change.to, spec.collection.id))
             self._save(planned(here))
@@ -141,9 +126,9 @@ class SchemaChanges:
 
     def _evolve(self, change: SchemaChange, known: CollectionProgress) -> None:
         here = replace(change, collection=Collection(known.target))
-        self._pace.retrying(
+        self._work.pace.retrying(
             f"carry over {change.verb} of {change.collection}",
-            lambda: self._target.evolve(here),
+            lambda: self._work.target.evolve(here),
         )
         self._tell(change, known.target)
 
@@ -151,13 +136,13 @@ class SchemaChanges:
         detail = f"to {change.to}" if change.to else ""
         if "indexes" in change.detail:
             detail = ", ".join(i["name"] for i in change.detail["indexes"])
-        self._bus.emit(SchemaChanged(change.verb, namespace, detail))
+        self._work.bus.emit(SchemaChanged(change.verb, namespace, detail))
 
     def _save(self, progress: CollectionProgress) -> None:
-        self._store.save_collection(progress)
+        self._work.store.save_collection(progress)
         self._all()[progress.spec.collection.id] = progress
 
     def _all(self) -> dict[str, CollectionProgress]:
         if self._known is None:
-            self._known = {c.spec.collection.id: c for c in self._store.collections()}
+            self._known = {c.spec.collection.id: c for c in self._work.store.collections()}
         return self._known

@@ -7,11 +7,9 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
-from .connector import Source
-from .events import CommitStarted, EventBus, ReadyToCommit, StateChanged, StopRequested
-from .pacing import Pace
+from .events import CommitStarted, ReadyToCommit, StateChanged, StopRequested
 from .state import Migration, State
-from .storage import StateStore
+from .work import Work
 
 #: How soon a pause, a commit or a stop takes effect.
 _POLL_SECONDS = 0.05
@@ -23,20 +21,8 @@ _LAG_SECONDS = 1.0
 class Steering:
     """Watches the state that commands and other processes change."""
 
-    def __init__(
-        self,
-        source: Source,
-        store: StateStore,
-        pace: Pace,
-        bus: EventBus,
-        stop: threading.Event,
-        *,
-        when_ready: bool,
-    ) -> None:
-        self._source = source
-        self._store = store
-        self._pace = pace
-        self._bus = bus
+    def __init__(self, work: Work, stop: threading.Event, *, when_ready: bool) -> None:
+        self._work = work
         self._stop = stop
         self._when_ready = when_ready
         self._told_ready = False
@@ -46,27 +32,27 @@ class Steering:
 
     def run(self) -> None:
         """Obey until the migration stops."""
-        before = self._store.migration().state
-        self._obey(self._store.migration(), before)
+        before = self._work.store.migration().state
+        self._obey(self._work.store.migration(), before)
         while not self._stop.wait(_POLL_SECONDS):
-            if self._pace.is_stopping:
+            if self._work.pace.is_stopping:
                 return
-            migration = self._store.migration()
+            migration = self._work.store.migration()
             if migration.state is not before:
-                self._bus.emit(StateChanged(before, migration.state))
+                self._work.bus.emit(StateChanged(before, migration.state))
             self._obey(migration, before)
             before = migration.state
-        self._bus.emit(StopRequested())
-        self._pace.stop()
+        self._work.bus.emit(StopRequested())
+        self._work.pace.stop()
 
     def _obey(self, migration: Migration, before: State) -> None:
         match migration.state:
             case State.PAUSED:
-                self._pace.pause()
+                self._work.pace.pause()
             case State.COMMITTING:
                 self._commit(migration, before)
             case _:
-                self._pace.resume()
+                self._work.pace.resume()
         if migration.can_commit:
             self._offer()
 
@@ -75,9 +61,9 @@ class Steering:
             self.commit_seen = time.monotonic()
         if migration.commit_at is not None:
             return
-        at = self._pace.retrying("read the source's clock", self._source.clock)
-        self._store.update(lambda m: replace(m, commit_at=at))
-        self._bus.emit(CommitStarted(at))
+        at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
+        self._work.store.update(lambda m: replace(m, commit_at=at))
+        self._work.bus.emit(CommitStarted(at))
 
     def _offer(self) -> None:
         """Say that a commit is possible, or ask for it where that is wanted."""
@@ -87,12 +73,12 @@ class Steering:
         if now - self._looked < _LAG_SECONDS and self._told_ready:
             return
         self._looked = now
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         assert migration.applied_to is not None
-        clock = self._pace.retrying("read the source's clock", self._source.clock)
+        clock = self._work.pace.retrying("read the source's clock", self._work.source.clock)
         lag = max(timedelta(0), clock - migration.applied_to)
         if not self._told_ready:
             self._told_ready = True
-            self._bus.emit(ReadyToCommit(lag))
+            self._work.bus.emit(ReadyToCommit(lag))
         if self._when_ready and lag <= _READY_LAG:
-            self._store.update(lambda m: m.committing() if m.state is State.RUNNING else m)
+            self._work.store.update(lambda m: m.committing() if m.state is State.RUNNING else m)

@@ -16,18 +16,14 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
 from .comparison import Difference, differing
-from .connector import Source, Target
 from .errors import CollectionGone
 from .events import (
-    EventBus,
     KeysVerified,
     MismatchFound,
     PartitionVerified,
     VerificationCompleted,
 )
-from .executors import Executor
 from .model import Collection, Key, Mismatch, MismatchKind
-from .pacing import Pace
 from .plan import unit_keys
 from .schema_changes import SchemaChanges
 from .state import (
@@ -37,7 +33,7 @@ from .state import (
     PartitionStatus,
     Suspect,
 )
-from .storage import ChangeBuffer, StateStore
+from .work import Work
 
 #: Keys compared in one step: few enough that a commit never waits long for a step to end.
 _KEYS_AT_ONCE = 20_000
@@ -57,63 +53,47 @@ class Keys:
 class Verification:
     """Compares source and target for as long as it runs, and says when it has caught up."""
 
-    def __init__(
-        self,
-        source: Source,
-        target: Target,
-        store: StateStore,
-        buffer: ChangeBuffer,
-        schema: SchemaChanges,
-        executor: Executor,
-        pace: Pace,
-        bus: EventBus,
-    ) -> None:
-        self._source = source
-        self._target = target
-        self._store = store
-        self._buffer = buffer
+    def __init__(self, work: Work, schema: SchemaChanges) -> None:
+        self._work = work
         self._schema = schema
-        self._executor = executor
-        self._pace = pace
-        self._bus = bus
         self._revisited = 0.0
         self._passes = 0
 
     def run(self) -> None:
         """Compare until stopped."""
-        while not self._store.migration().is_consistent:
-            self._pace.wait(_IDLE_SECONDS)
-        migration = self._store.migration()
-        if migration.verified_at is None and not self._store.totals().partitions_verified:
+        while not self._work.store.migration().is_consistent:
+            self._work.pace.wait(_IDLE_SECONDS)
+        migration = self._work.store.migration()
+        if migration.verified_at is None and not self._work.store.totals().partitions_verified:
             # From here on: what was applied before is seen by the partitions' comparison.
-            self._store.update(lambda m: replace(m, verified_seq=m.applied_seq))
+            self._work.store.update(lambda m: replace(m, verified_seq=m.applied_seq))
         while True:
-            self._pace.check()
+            self._work.pace.check()
             busy = self._partitions() + self._keys()
             self._passes += 1
             if not busy:
-                self._pace.wait(_IDLE_SECONDS)
+                self._work.pace.wait(_IDLE_SECONDS)
 
     def is_complete(self, migration: Migration) -> bool:
         """Whether every key is compared as of *migration*, and no difference is in doubt."""
         if migration.verified_at is None or migration.verified_seq < migration.applied_seq:
             return False
-        return all(s.counts for s in self._store.suspects())
+        return all(s.counts for s in self._work.store.suspects())
 
     def revisit(self) -> None:
         """Compare again what is held for a mismatch; return when that is done."""
         self._revisited = 0.0
         wanted = self._passes + 2  # the one under way may have begun before
         while self._passes < wanted:
-            self._pace.wait(_IDLE_SECONDS)
+            self._work.pace.wait(_IDLE_SECONDS)
 
     # Partitions.
 
     def _partitions(self) -> int:
         """Compare partitions that were not yet; between two of them, changed keys."""
-        waiting = self._store.partitions(PartitionStatus.COPIED)
+        waiting = self._work.store.partitions(PartitionStatus.COPIED)
         done = 0
-        for recorded in self._executor.map_unordered(self._compare, waiting):
+        for recorded in self._work.verifiers.map_unordered(self._compare, waiting):
             done += recorded
             self._keys()
         if not waiting or done == len(waiting):
@@ -121,24 +101,24 @@ class Verification:
         return done
 
     def _note_completion(self) -> None:
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         if migration.verified_at is not None:
             return
-        at = self._pace.retrying("read the source's clock", self._source.clock)
-        self._store.update(lambda m: replace(m, verified_at=at))
-        totals = self._store.totals()
-        self._bus.emit(VerificationCompleted(totals.documents_compared, totals.mismatches))
+        at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
+        self._work.store.update(lambda m: replace(m, verified_at=at))
+        totals = self._work.store.totals()
+        self._work.bus.emit(VerificationCompleted(totals.documents_compared, totals.mismatches))
 
     def _compare(self, progress: PartitionProgress) -> int:
         """Compare one partition; 1 if that is recorded, 0 if it has to be done again."""
-        self._pace.check()
+        self._work.pace.check()
         partition, started, epoch = progress.partition, time.monotonic(), self._schema.epoch
         known = self._schema.known(partition.collection.id)
         if known is None or known.is_dropped or epoch % 2:
             return 0
         try:
-            with self._pace.room_for(document_size=known.spec.document_size):
-                difference, since = self._pace.retrying(
+            with self._work.pace.room_for(document_size=known.spec.document_size):
+                difference, since = self._work.pace.retrying(
                     f"verify {known.target}/{partition.id.rpartition('/')[2]}",
                     lambda: self._read_both(progress, known),
                 )
@@ -147,11 +127,11 @@ class Verification:
         if self._schema.epoch != epoch:
             return 0
         suspects = self._suspects(known, difference.found(), since)
-        self._store.partition_verified(
+        self._work.store.partition_verified(
             partition.id, compared=difference.compared, suspects=suspects
         )
         took = timedelta(seconds=time.monotonic() - started)
-        self._bus.emit(
+        self._work.bus.emit(
             PartitionVerified(known.target, partition.id, difference.compared, len(suspects), took)
         )
         return 1
@@ -161,15 +141,17 @@ class Verification:
     ) -> tuple[Difference, datetime]:
         difference = Difference()
         there = replace(progress.partition, collection=Collection(known.target))
-        for _ in difference.read(self._source.read(progress.partition), self._target.read(there)):
-            self._pace.check()
-        return difference, self._source.clock()
+        for _ in difference.read(
+            self._work.source.read(progress.partition), self._work.target.read(there)
+        ):
+            self._work.pace.check()
+        return difference, self._work.source.clock()
 
     # Keys.
 
     def _keys(self) -> int:
         """Compare what changed since, and what is in doubt; return how much there was."""
-        migration = self._store.migration()
+        migration = self._work.store.migration()
         epoch = self._schema.epoch
         if epoch % 2:
             return 0
@@ -182,19 +164,21 @@ class Verification:
         compared = 0
         found: list[Suspect] = []
         settled = dict(doubted)
-        for count, suspects in self._executor.map_unordered(self._compare_keys, units):
+        for count, suspects in self._work.verifiers.map_unordered(self._compare_keys, units):
             compared += count
             for suspect in suspects:
                 before = settled.pop((suspect.collection_id, suspect.mismatch.key), None)
                 found.append(_judged(suspect, before))
         if self._schema.epoch != epoch:
             return 0
-        self._store.save_suspects(found=found, settled=list(settled.values()), verified_seq=seq)
+        self._work.store.save_suspects(
+            found=found, settled=list(settled.values()), verified_seq=seq
+        )
         self._report(compared, found, doubted)
         return max(1, compared)
 
     def _changed(self, migration: Migration) -> tuple[int, list[Keys]]:
-        found = self._buffer.read(
+        found = self._work.buffer.read(
             after=migration.verified_seq, limit=_KEYS_AT_ONCE, through=migration.applied_seq
         )
         if found is None:
@@ -205,7 +189,7 @@ class Verification:
 
     def _due(self, migration: Migration) -> list[Suspect]:
         """Return suspects whose time has been applied; now and then those that count too."""
-        suspects = self._store.suspects()
+        suspects = self._work.store.suspects()
         revisit = time.monotonic() - self._revisited > _REVISIT_SECONDS
         if revisit:
             self._revisited = time.monotonic()
@@ -227,21 +211,21 @@ class Verification:
                 yield Keys(known, tuple(keys))
 
     def _compare_keys(self, unit: Keys) -> tuple[int, list[Suspect]]:
-        self._pace.check()
+        self._work.pace.check()
         known = unit.collection
 
         def attempt() -> tuple[int, list[Suspect]]:
             # The target first: were it the source, a change between the two would make a
             # difference of what is about to be equal.
-            there = self._target.lookup(Collection(known.target), unit.keys)
-            here = self._source.lookup(known.spec.collection, unit.keys)
+            there = self._work.target.lookup(Collection(known.target), unit.keys)
+            here = self._work.source.lookup(known.spec.collection, unit.keys)
             differences = list(differing(unit.keys, here, there))
             if not differences:
                 return len(unit.keys), []
-            return len(unit.keys), self._suspects(known, differences, self._source.clock())
+            return len(unit.keys), self._suspects(known, differences, self._work.source.clock())
 
         try:
-            return self._pace.retrying(f"verify keys of {known.target}", attempt)
+            return self._work.pace.retrying(f"verify keys of {known.target}", attempt)
         except CollectionGone:
             return 0, []
 
@@ -259,14 +243,14 @@ class Verification:
     def _report(
         self, compared: int, found: list[Suspect], doubted: dict[tuple[str, Key], Suspect]
     ) -> None:
-        self._store.update(
+        self._work.store.update(
             lambda m: replace(m, documents_rechecked=m.documents_rechecked + compared)
         )
         for suspect in found:
             before = doubted.get((suspect.collection_id, suspect.mismatch.key))
             if suspect.counts and not (before and before.counts):
-                self._bus.emit(MismatchFound(suspect.mismatch))
-        self._bus.emit(KeysVerified(compared, len(found)))
+                self._work.bus.emit(MismatchFound(suspect.mismatch))
+        self._work.bus.emit(KeysVerified(compared, len(found)))
 
 
 def _judged(suspect: Suspect, before: Suspect | None) -> Suspect:

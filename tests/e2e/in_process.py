@@ -27,6 +27,7 @@ from limosa.events import (
     ReadyToCommit,
     Retrying,
 )
+from limosa.settings import Settings
 from limosa.state import Migration, Phase, State
 from limosa.storage import StateStore
 
@@ -52,12 +53,14 @@ class Running:
     It can be held at one of `MOMENTS`; leaving the block asks it to stop.
     """
 
-    def __init__(self, source: str, target: str, folder: Path, **settings: Any) -> None:
+    def __init__(
+        self, source: str, target: str, folder: Path, settings: Settings = Settings(), **given: Any
+    ) -> None:
         self.events: list[Event] = []
         self.on_retry: Callable[[], None] = lambda: None
         self._ends = (source, target)
         self._folder = folder
-        self._settings = {"retry_for": timedelta(seconds=40), **settings}
+        self._given = {"settings": settings, "retry_for": timedelta(seconds=40), **given}
         self._stop = threading.Event()
         self._thread: threading.Thread | None = None
         self._result: Migration | None = None
@@ -201,7 +204,7 @@ class Running:
                 state=self._folder,
                 stop=self._stop,
                 on_event=self._take,
-                **self._settings,
+                **self._given,
             )
         except BaseException as error:
             self._error = error

@@ -153,8 +153,8 @@ def test_permanent_fault(
 def test_stream_that_only_opens(filled: Any, tmp_path: Path) -> None:
     """A change stream that opens but never goes on is tried again with backoff, then fails."""
     point = FailPoint(filled.source.client)
-    settings: dict[str, Any] = {"retry_for": timedelta(seconds=1)}
-    with Running(filled.source.uri, filled.target.uri, tmp_path / "state", **settings) as running:
+    given: dict[str, Any] = {"retry_for": timedelta(seconds=1)}
+    with Running(filled.source.uri, filled.target.uri, tmp_path / "state", **given) as running:
         running.start()
         running.await_ready()
         with point.while_on(["getMore"], errorCode=262):

@@ -21,6 +21,7 @@ from limosa.connectors.mongodb import CONNECTOR
 from limosa.embedded import Options, ReplicaSet
 from limosa.errors import TransientError
 from limosa.migrations import examine
+from limosa.settings import Settings
 from limosa.state import Migration, State
 
 Client = MongoClient[dict[str, Any]]
@@ -160,8 +161,8 @@ def test_just_enough(
     )
     application = Application(source.admin, databases)
 
-    findings = examine(*ends, include=included)
-    with Running(*ends, tmp_path, include=included) as running:
+    findings = examine(*ends, settings=Settings.of(include=included))
+    with Running(*ends, tmp_path, Settings.of(include=included)) as running:
         with application.writing():
             with running.held_at(moment):
                 application.rename("persons")
@@ -215,8 +216,10 @@ def test_built_in_roles(
         ),
     )
 
-    findings = {(end, f.check): f for end, f in examine(*ends, include=["shop.*"])}
-    with Running(*ends, tmp_path, include=["shop.*"]) as running:
+    findings = {
+        (end, f.check): f for end, f in examine(*ends, settings=Settings.of(include=["shop.*"]))
+    }
+    with Running(*ends, tmp_path, Settings.of(include=["shop.*"])) as running:
         running.start()
         running.committed()
 
@@ -231,7 +234,7 @@ def test_dropped_database(source: Guarded, target: Guarded, tmp_path: Path, *, a
     ends = (source.user("reader", READING, ["shop"]), target.user("writer", WRITING, ["shop"]))
     source.admin.shop.orders.insert_one({"_id": 1})
 
-    with Running(*ends, tmp_path, include=["shop"]) as running:
+    with Running(*ends, tmp_path, Settings.of(include=["shop"])) as running:
         running.start()
         running.await_ready()
         _drop(source.admin, anew=True)
@@ -249,7 +252,7 @@ def test_dropped_meanwhile(source: Guarded, target: Guarded, tmp_path: Path) -> 
     """A database dropped and made again while the migration stands still is followed on."""
     ends = (source.user("reader", READING, ["shop"]), target.user("writer", WRITING, ["shop"]))
 
-    with Running(*ends, tmp_path, include=["shop"]) as running:
+    with Running(*ends, tmp_path, Settings.of(include=["shop"])) as running:
         running.start()
         running.await_ready()
         for _ in range(2):
@@ -270,7 +273,7 @@ def test_changed_rights(
     """Rights extended to the whole deployment, or reduced to the database, lose nothing."""
     ends = (source.user("reader", READING, [before]), target.user("writer", WRITING, ["shop"]))
 
-    with Running(*ends, tmp_path, include=["shop"]) as running:
+    with Running(*ends, tmp_path, Settings.of(include=["shop"])) as running:
         running.start()
         running.await_ready()
         source.admin.shop.people.update_many({}, {"$inc": {"n": 1}})

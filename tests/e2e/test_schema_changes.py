@@ -12,6 +12,8 @@ from in_process import MOMENTS, Running
 from judge import described, differences
 from pymongo import MongoClient
 
+from limosa.settings import Settings
+
 Client = MongoClient[dict[str, Any]]
 
 #: Documents; more than one batch where the copy is to be held within the collection.
@@ -238,8 +240,8 @@ def test_namespaces_are_left_and_entered(ends: Any, tmp_path: Path, moment: str)
     source.attic.box.insert_many({"_id": i, "old": True} for i in range(200))
     source.attic.box.create_index("old")
     source.attic.create_collection("ghost")
-    settings = {"include": ["shop", "crm"]}
-    with Running(ends.source.uri, ends.target.uri, tmp_path / "state", **settings) as running:
+    settings = Settings.of(include=["shop", "crm"])
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state", settings) as running:
         _hold(running, moment, source)
         _change(source.shop.people)
         source.admin.command("renameCollection", "shop.people", to="attic.people")

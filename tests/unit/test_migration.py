@@ -16,13 +16,16 @@ from limosa.change_application import ChangeApplication
 from limosa.change_capture import ChangeCapture
 from limosa.collection_copy import CollectionCopy
 from limosa.connectors.memory import MemoryDatabase
-from limosa.engine import Engine, Options
+from limosa.engine import Engine
 from limosa.events import Event, EventBus
 from limosa.executors.local import LocalExecutor
 from limosa.model import Batch, Document, Key, Namespace
+from limosa.pacing import Pace
+from limosa.settings import Settings
 from limosa.state import Migration, State
 from limosa.storage.buffer import SqliteBuffer
 from limosa.storage.sqlite import SqliteStore
+from limosa.work import Work
 
 PEOPLE = Namespace("shop", "people")
 ORDERS = Namespace("shop", "orders")
@@ -113,32 +116,27 @@ class Run:
                 continue
 
     def _once(self) -> Migration:
-        pools: list[LocalExecutor] = []
-
-        def executors(purpose: str, threads: int) -> LocalExecutor:
-            pools.append(LocalExecutor(threads, name=purpose))
-            return pools[-1]
-
+        bus = EventBus(self._note)
         with (
             closing(SqliteStore.drive(self.folder, "m1")) as store,
             closing(SqliteBuffer(self.folder / "buffer.db")) as buffer,
+            closing(LocalExecutor(2, name="worker")) as workers,
+            closing(LocalExecutor(2, name="verifier")) as verifiers,
         ):
-            settings = {"verify": self.verifies}
-            store.update(lambda m: replace(m, settings=settings))
-            try:
-                return Engine(
-                    self.source,
-                    self.fragile,
-                    store,
-                    buffer,
-                    executors,
-                    options=Options(workers=2),
-                    bus=EventBus(self._note),
-                    stop=threading.Event(),
-                ).run()
-            finally:
-                for pool in pools:
-                    pool.close()
+            settings = Settings(verify=self.verifies)
+            store.update(lambda m: replace(m, settings=settings.stored()))
+            work = Work(
+                source=self.source,
+                target=self.fragile,
+                store=store,
+                buffer=buffer,
+                settings=settings,
+                workers=workers,
+                verifiers=verifiers,
+                pace=Pace(bus),
+                bus=bus,
+            )
+            return Engine(work, stop=threading.Event()).run()
 
     def _note(self, event: Event) -> None:
         with self.seen:
@@ -228,8 +226,8 @@ def capture_from_now(monkeypatch: pytest.MonkeyPatch) -> None:
     follow = ChangeCapture._follow
 
     def mutant(self: ChangeCapture) -> None:
-        now = self._source.position(), self._source.clock()
-        monkeypatch.setattr(self._buffer, "position", lambda: now)
+        now = self._work.source.position(), self._work.source.clock()
+        monkeypatch.setattr(self._work.buffer, "position", lambda: now)
         follow(self)
 
     monkeypatch.setattr(ChangeCapture, "_follow", mutant)
@@ -240,7 +238,7 @@ def record_before_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     copy, apply = CollectionCopy._copy, ChangeApplication._apply
 
     def early_copy(self: CollectionCopy, unit: Any) -> None:
-        self._store.partition_copied(unit[0].id, documents=0, size=0)
+        self._work.store.partition_copied(unit[0].id, documents=0, size=0)
         copy(self, unit)
 
     def early_apply(self: ChangeApplication, seq: int, batch: Any) -> Migration:

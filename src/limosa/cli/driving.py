@@ -10,24 +10,26 @@ import typer
 
 from ..errors import ConfigError
 from . import options
+from .asked import with_settings
 from .exits import Exit, exit_for_code, say
 from .options import CommitWhen, LogFormat
 
 if TYPE_CHECKING:
+    from ..settings import Settings
     from ..state import Migration
     from ..views.status import Status
     from .display import Display
 
 
+@with_settings
 def migrate(
     source: options.Source,
     target: options.Target,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
+    *,
+    settings: Settings,
     name: options.NewName = None,
     state: options.State = None,
     commit: options.Commit = CommitWhen.MANUAL,
-    no_verify: options.NoVerify = False,
     workers: options.Workers = 4,
     retry_for: options.RetryFor = "10m",
     dry_run: options.DryRun = False,
@@ -49,14 +51,7 @@ def migrate(
         raise ConfigError(msg, hint="give one of them")
     patience = options.span(retry_for)
     if dry_run:
-        show_plan(
-            source,
-            target,
-            include=include or (),
-            exclude=exclude or (),
-            workers=workers,
-            as_json=json,
-        )
+        show_plan(source, target, settings, workers=workers, as_json=json)
         return
     from .display import Display
 
@@ -65,12 +60,10 @@ def migrate(
         source,
         target,
         display,
-        include=include or (),
-        exclude=exclude or (),
+        settings=settings,
         name=name,
         state=state,
         commit=commit.value,
-        verify=not no_verify,
         workers=workers,
         retry_for=patience,
     )
@@ -79,7 +72,7 @@ def migrate(
 
 
 def _drive(
-    source: str, target: str, display: Display, **settings: Any
+    source: str, target: str, display: Display, **given: Any
 ) -> tuple[Migration, Exit | None]:
     from .. import migrations
     from ..state import State
@@ -87,7 +80,7 @@ def _drive(
 
     stop = threading.Event()
     with Interrupts(stop, display.say) as interrupts, display:
-        migration = migrations.migrate(source, target, **settings, on_event=display, stop=stop)
+        migration = migrations.migrate(source, target, **given, on_event=display, stop=stop)
         if interrupts.exit is not None and migration.state not in (State.COMMITTED, State.FAILED):
             display.say(
                 f"stopped: {migration.name} is {migration.state}; run the same command to go on"

@@ -8,18 +8,21 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from . import options
+from .asked import with_settings
 from .exits import Exit
 
 if TYPE_CHECKING:
     from ..connector import Finding
     from ..migrations import Plan
+    from ..settings import Settings
 
 
+@with_settings
 def plan(
     source: options.Source,
     target: options.Target,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
+    *,
+    settings: Settings,
     json: options.Json = False,
 ) -> None:
     """
@@ -27,14 +30,15 @@ def plan(
 
     Namespaces, sizes, partitions, indexes and the estimated time.
     """
-    show_plan(source, target, include=include or (), exclude=exclude or (), as_json=json)
+    show_plan(source, target, settings, as_json=json)
 
 
+@with_settings
 def doctor(
     source: options.Source,
     target: options.Target,
-    include: options.Include = None,
-    exclude: options.Exclude = None,
+    *,
+    settings: Settings,
     json: options.Json = False,
 ) -> None:
     """
@@ -45,7 +49,7 @@ def doctor(
     from .. import migrations
     from .output import print_json, print_table
 
-    findings = migrations.examine(source, target, include=include or (), exclude=exclude or ())
+    findings = migrations.examine(source, target, settings=settings)
     errors = sum(finding.level == "error" for _, finding in findings)
     if json:
         print_json({"isFit": not errors, "findings": [_finding_body(*each) for each in findings]})
@@ -61,9 +65,8 @@ def doctor(
 def show_plan(
     source: str,
     target: str,
+    settings: Settings,
     *,
-    include: Sequence[str],
-    exclude: Sequence[str],
     workers: int = 4,
     as_json: bool,
 ) -> None:
@@ -72,7 +75,7 @@ def show_plan(
     from ..views.figures import count, duration, plural, size
     from .output import print_json, print_table
 
-    made = migrations.plan(source, target, include=include, exclude=exclude, workers=workers)
+    made = migrations.plan(source, target, settings=settings, workers=workers)
     if as_json:
         print_json(_plan_body(made))
         return

@@ -12,6 +12,11 @@ R = TypeVar("R")
 class Executor(Protocol):
     """Runs independent units of work somewhere, several at once."""
 
+    @property
+    def width(self) -> int:
+        """How many units run at once."""
+        ...
+
     def map_unordered(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
         """
         Yield results as they come. *items* are taken as workers become free.

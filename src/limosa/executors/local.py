@@ -20,7 +20,7 @@ class LocalExecutor:
     """
 
     def __init__(self, threads: int, *, name: str) -> None:
-        self._threads = threads
+        self.width = threads
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix=name)
 
     def map_unordered(self, function: Callable[[T], R], items: Iterable[T]) -> Iterator[R]:
@@ -29,7 +29,7 @@ class LocalExecutor:
         running: set[Future[R]] = set()
         try:
             while True:
-                for item in islice(left, self._threads + 1 - len(running)):
+                for item in islice(left, self.width + 1 - len(running)):
                     running.add(self._pool.submit(function, item))
                 if not running:
                     return

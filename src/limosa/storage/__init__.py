@@ -1,16 +1,17 @@
 """
-Where a migration is remembered: its state, and the changes not yet applied.
+Where a migration is remembered: its state, the changes not yet applied, and its history.
 
-State and buffer are apart, so that capture, which writes all the time, does not make the
-rest wait for the disk.
+They are apart, so that capture, which writes all the time, does not make the rest wait for the
+disk, and so that the history can be lost without harm.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Protocol
 
+from ..history import Entry, Histogram, Sample
 from ..model import ChangeBatch, Mismatch, Namespace, Partition, ResumeToken
 from ..state import (
     CollectionProgress,
@@ -144,6 +145,73 @@ class ChangeBuffer(Protocol):
 
     def trim(self, *, through: int) -> None:
         """Drop batches up to *through*."""
+        ...
+
+    def close(self) -> None:
+        """Close the file."""
+        ...
+
+
+class History(Protocol):
+    """
+    What a migration leaves behind, written and read by several processes at once.
+
+    Bounded in size. Nothing depends on it: it may begin anew, with numbers from 1, when it
+    was damaged or removed, and a crash of the machine may take its last seconds. Any call may
+    raise `StateError`.
+    """
+
+    def record(self, entries: Iterable[Entry]) -> None:
+        """Add *entries*; their numbers are given here."""
+        ...
+
+    def entries(self, *, after: int = 0, limit: int = 500) -> list[Entry]:
+        """Return the first *limit* entries with a number above *after*, in order."""
+        ...
+
+    def newest_entries(self, *, limit: int = 500) -> list[Entry]:
+        """Return the last *limit* entries, in order."""
+        ...
+
+    def sample(self, sample: Sample) -> None:
+        """Add a sample; the older ones are, the fewer are kept of them."""
+        ...
+
+    def samples(self, *, since: datetime | None = None, limit: int = 1000) -> list[Sample]:
+        """
+        Return samples in order of time: those later than *since*, or all there are.
+
+        If there are more than *limit*, they are thinned evenly over the time between the first
+        and the last, which are always among them.
+        """
+        ...
+
+    def latest(self) -> Sample | None:
+        """Return the last sample, None if there is none."""
+        ...
+
+    def observe(self, durations: Mapping[str, Histogram]) -> None:
+        """Add to the histograms of those names."""
+        ...
+
+    def durations(self) -> dict[str, Histogram]:
+        """Return all histograms by name."""
+        ...
+
+    def count(self, increments: Mapping[str, int]) -> None:
+        """Add to the counters of those names."""
+        ...
+
+    def counters(self) -> dict[str, int]:
+        """Return all counters by name."""
+        ...
+
+    def note(self, gauges: Mapping[str, float]) -> None:
+        """Replace the values under those names."""
+        ...
+
+    def gauges(self) -> dict[str, float]:
+        """Return the values noted last, by name."""
         ...
 
     def close(self) -> None:

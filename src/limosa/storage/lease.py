@@ -8,7 +8,7 @@ import socket
 import time
 from pathlib import Path
 
-from ..errors import LeaseHeld
+from ..errors import LeaseHeld, StateGone
 from .errors import translated
 
 #: Seconds to go on trying: `is_held` and `cleanup` hold the lock for a moment, and a killed
@@ -44,6 +44,17 @@ class Lease:
             os.ftruncate(descriptor, 0)
             os.pwrite(descriptor, f"{holder}\n".encode(), 0)
         return cls(path, descriptor, holder)
+
+    def check(self) -> None:
+        """
+        Return at once if the lease still keeps others out.
+
+        Raises:
+            StateGone: the file was removed, and what lies beside it most likely, too.
+        """
+        if not _is_still(self.path, self._descriptor):
+            msg = f"look at the lease: {str(self.path)!r}: it was removed while it was held"
+            raise StateGone(msg)
 
     def release(self) -> None:
         """Give the lease back; released already is fine."""

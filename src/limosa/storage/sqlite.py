@@ -229,10 +229,11 @@ class SqliteStore:
 
     @contextmanager
     def _writing(self, doing: str) -> Iterator[sqlite3.Connection]:
-        """Lend the connection for one transaction, unless another process has taken over."""
+        """Lend the connection for one transaction, unless the state was removed or taken over."""
         with self._database.writing(doing) as db:
             if self._lease is not None:
                 self._check_generation(doing, db)
+                self._lease.check()
             yield db
 
     def _check_generation(self, doing: str, db: sqlite3.Connection) -> None:

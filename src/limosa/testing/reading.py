@@ -31,6 +31,11 @@ _LARGE_BYTES = 1_000_000
 class ReadingConformance:
     """Tests of partitions, reads and lookups."""
 
+    def test_ping(self, subject: Subject) -> None:
+        """Both ends answer a ping, with nothing in them yet."""
+        assert subject.source.ping() is None  # type: ignore[func-returns-value]
+        assert subject.target.ping() is None  # type: ignore[func-returns-value]
+
     @pytest.mark.parametrize("size", [1, 7, 1_000_000])
     def test_partitions_cover(self, subject: Subject, size: int) -> None:
         """Every document of every kind of key lies in exactly one partition."""

@@ -7,6 +7,14 @@ from datetime import datetime, timedelta
 from enum import StrEnum
 from typing import Any, TypeAlias
 
+from ..errors import (
+    AccessDenied,
+    CollectionGone,
+    ConnectionLost,
+    PositionLost,
+    Throttled,
+    TransientError,
+)
 from ..events import (
     BatchCopied,
     BecameConsistent,
@@ -34,6 +42,7 @@ from ..events import (
     VerificationCompleted,
     Warned,
 )
+from ..history import Entry
 from ..model import Mismatch
 from ..state import Failure
 from .figures import count, duration, iso, percentage, plural, size
@@ -61,6 +70,19 @@ class Line:
 
 #: Retries before a person should know: elections are over by then.
 _PATIENCE = 3
+
+#: Errors whose messages name servers, namespaces and positions. Others may quote a document.
+_SPEAKABLE = frozenset(
+    e.code
+    for e in (
+        AccessDenied,
+        CollectionGone,
+        ConnectionLost,
+        PositionLost,
+        Throttled,
+        TransientError,
+    )
+)
 
 _Work: TypeAlias = (
     BatchCopied
@@ -100,6 +122,30 @@ def told(event: Event) -> Line:
     """Return the line that *event* makes in the log; keys and documents never appear."""
     kind = type(event).__name__
     return Line(level_of(event), kind[0].lower() + kind[1:], _text(event), _fields(event))
+
+
+def entry(event: Event, at: datetime) -> Entry | None:
+    """
+    Return *event* as the history keeps it; None for what is too much to be kept one by one.
+
+    Whoever may look at the history need not be allowed to see data: of a failure whose message
+    may quote a document, only its code and its hint are kept.
+    """
+    if level_of(event) is Level.DEBUG:
+        return None
+    line = told(event)
+    text, named = line.text, line.fields
+    if isinstance(event, Failed) and event.failure.code not in _SPEAKABLE:
+        text = f"the migration has failed [{event.failure.code}]"
+        text += f": {event.failure.hint}" if event.failure.hint else ""
+        named = {name: value for name, value in named.items() if name != "message"}
+    return Entry(
+        at=at,
+        kind=type(event).__name__,
+        level=line.level.value,
+        message=" ".join(text.split()),
+        fields=named,
+    )
 
 
 def progress_line(figures: Figures) -> Line:

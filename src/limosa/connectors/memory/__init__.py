@@ -160,6 +160,9 @@ class MemoryDatabase:
             known = stored.documents if stored else {}
             return {key: known[key] for key in keys if key in known}
 
+    def ping(self) -> None:
+        """Return at once."""
+
     def close(self) -> None:
         """Do nothing: the data stays, as with a server that is disconnected from."""
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,7 +15,7 @@ import bson
 from bson import Binary, Int64, Timestamp
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient
+from pymongo import MongoClient, timeout
 from pymongo.client_session import ClientSession
 from pymongo.uri_parser import parse_uri
 
@@ -32,6 +32,13 @@ PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
 )
 #: A server that cannot be found for so long is reported; the engine then tries again.
 _SELECTION_MS = 5_000
+#: A connection on which nothing comes for so long is given up: what lies between may have
+#: forgotten it without telling. No command but a build takes as long.
+_ANSWER_MS = 300_000
+#: These read a whole collection. That the server is gone is noticed within half a minute all
+#: the same, by the driver's monitoring and the system's keep-alive.
+_BUILDS = frozenset({"createIndexes", "collMod"})
+_BUILD_SECONDS = 7 * 24 * 3_600.0
 _SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 
 
@@ -60,6 +67,12 @@ def selection_ms(uri: str) -> float:
     return float(seconds) * 1_000
 
 
+def answer_ms(uri: str) -> float:
+    """Return how long to wait for an answer: what *uri* says, or else five minutes."""
+    seconds = parse_uri(uri)["options"].get("socketTimeoutMS", _ANSWER_MS / 1_000)
+    return float(seconds or 0) * 1_000
+
+
 class Deployment:
     """
     Runs commands and says of errors what they mean.
@@ -79,6 +92,7 @@ class Deployment:
                 retryReads=False,
                 retryWrites=False,
                 serverSelectionTimeoutMS=selection_ms(uri),
+                socketTimeoutMS=answer_ms(uri),
                 readPreference="primary",
                 connect=False,
             )
@@ -98,7 +112,9 @@ class Deployment:
         session: ClientSession | None = None,
     ) -> RawBSONDocument:
         """Run *command* on the primary and return the answer, not decoded."""
-        with errors.translated(f"{self.identity}: {doing}"):
+        is_build = not _BUILDS.isdisjoint(command)
+        patience = timeout(_BUILD_SECONDS) if is_build else nullcontext()
+        with errors.translated(f"{self.identity}: {doing}"), patience:
             reply: RawBSONDocument = self._client[database].command(
                 dict(command), codec_options=RAW, session=session
             )

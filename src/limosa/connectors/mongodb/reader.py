@@ -44,6 +44,10 @@ class MongoReader:
         self._deployment = deployment
         self._database = database
 
+    def ping(self) -> None:
+        """Return once the primary has answered."""
+        self._deployment.run("admin", {"ping": 1}, doing="ping")
+
     def close(self) -> None:
         """Close all connections."""
         self._deployment.close()
