@@ -6,7 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
-.PHONY: help demo test check format bench clean
+.PHONY: help demo test check format bench soak clean
 
 help:
 	@echo 'make demo    watch a live migration between two throwaway servers'
@@ -14,6 +14,7 @@ help:
 	@echo 'make check   formatting, lint, types and tests'
 	@echo 'make format  put the code into form'
 	@echo 'make bench   measure speed and memory'
+	@echo 'make soak    random faults for as long as asked: make soak SOAK="--minutes 60"'
 	@echo 'make clean   remove the virtual environment and caches'
 
 demo: $(INSTALLED)
@@ -25,7 +26,7 @@ check: $(INSTALLED)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
-	$(BIN)/pytest tests
+	$(BIN)/pytest tests -n 3 --dist worksteal
 
 format: $(INSTALLED)
 	$(BIN)/ruff format .
@@ -33,6 +34,11 @@ format: $(INSTALLED)
 
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/run.py
+
+SOAK ?= --rounds 20
+
+soak: $(INSTALLED)
+	$(BIN)/python tests/soak.py $(SOAK)
 
 clean:
 	rm -rf $(VENV) .mypy_cache .pytest_cache .ruff_cache .hypothesis build dist

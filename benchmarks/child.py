@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 
 from limosa.events import BatchCopied, Event, KeysVerified
+from limosa.limits import LimitChange
 from limosa.migrations import migrate
 from limosa.settings import Settings
 
@@ -23,6 +24,7 @@ def main() -> int:
     parser.add_argument("state", type=Path)
     parser.add_argument("--no-verify", action="store_true")
     parser.add_argument("--commit", default="manual", choices=["manual", "when-ready"])
+    parser.add_argument("--load-level", type=int)
     chosen = parser.parse_args()
     result = migrate(
         chosen.source,
@@ -30,6 +32,7 @@ def main() -> int:
         state=chosen.state,
         settings=Settings(verify=not chosen.no_verify),
         commit=chosen.commit,
+        limits=LimitChange(load_level=chosen.load_level),
         on_event=tell,
     )
     return 0 if result.can_write else 1

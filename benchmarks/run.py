@@ -20,6 +20,7 @@ from dataclasses import dataclass
 
 import bson
 from bson.raw_bson import RawBSONDocument
+from guest import guesting
 from pymongo import MongoClient
 from running import (
     COLLECTION,
@@ -62,6 +63,7 @@ def main() -> None:
         "commit": committing,
         "memory": memory,
         "start": starting,
+        "guest": lambda chosen: guesting(chosen.documents),
     }
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("parts", nargs="*", choices=[[], *parts], help="default: all")

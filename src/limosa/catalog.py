@@ -11,10 +11,10 @@ from pathlib import Path
 from platformdirs import user_state_path
 
 from .errors import ConfigError, UnknownMigration
-from .storage import StateStore
+from .storage import History, StateStore
 from .storage.buffer import BUFFER_FILE
 from .storage.errors import translated
-from .storage.history import ASIDE, HISTORY_FILE
+from .storage.history import ASIDE, HISTORY_FILE, SqliteHistory
 from .storage.lease import Lease, is_held
 from .storage.sqlite import LOCK_FILE, STATE_FILE, SqliteStore
 
@@ -121,6 +121,16 @@ def watch(folder: Folder) -> StateStore:
         msg = f"no migration has its state in {str(folder.path)!r}"
         raise UnknownMigration(msg)
     return SqliteStore.watch(folder.path)
+
+
+def history(folder: Folder) -> History:
+    """
+    Return the history of a migration, to read and to add to, whoever drives it.
+
+    Raises:
+        StateUnwritable: there is no such folder, or no right to write in it.
+    """
+    return SqliteHistory(folder.history_file)
 
 
 def is_driven(folder: Folder) -> bool:

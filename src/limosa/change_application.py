@@ -131,7 +131,7 @@ class ChangeApplication:
     ) -> int:
         """Look up *part* and apply what is wanted of it; return how much that was."""
         self._work.pace.check()
-        collection = progress.spec.collection
+        collection, since = progress.spec.collection, time.monotonic()
         states = self._work.pace.retrying(
             f"look up changes of {collection}", lambda: self._looked_up(collection, part)
         )
@@ -140,11 +140,15 @@ class ChangeApplication:
             f"apply changes to {progress.target}",
             lambda: self._work.target.apply(progress.target, states),
         )
+        self._work.pace.spend(len(states), len(states) * progress.spec.document_size, since=since)
         return len(states)
 
     def _looked_up(self, collection: Collection, states: KeyStates) -> KeyStates:
+        narrowed = self._work.settings.read_of(collection)
+        if narrowed.where is not None:
+            states = dict.fromkeys(states)  # the source says which of them are meant
         unknown = [key for key, document in states.items() if document is None]
-        found: Mapping[Key, Document] = self._work.source.lookup(collection, unknown)
+        found: Mapping[Key, Document] = self._work.source.lookup(narrowed, unknown)
         return {k: found.get(k) if document is None else document for k, document in states.items()}
 
 

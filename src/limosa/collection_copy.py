@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from datetime import timedelta
 
+from .attempts import Attempts
+from .connector import Readiness
 from .errors import CollectionGone
 from .events import BatchCopied, CopyCompleted, PartitionCopied
 from .model import Namespace, Partition
+from .settings import IndexMode
 from .state import CollectionProgress, PartitionStatus
+from .steps import in_steps
 from .work import Work
 
 
@@ -20,15 +24,19 @@ class CollectionCopy:
     def __init__(self, work: Work) -> None:
         self._work = work
 
-    def run(self) -> None:
-        """Copy everything that is pending, then note the source's time."""
+    def run(self, attempts: Attempts) -> None:
+        """Copy everything that is pending, step by step, then note the source's time."""
         if self._work.store.migration().copied_at is not None:
             return
         started = time.monotonic()
         collections = {c.spec.collection.id: c for c in self._work.store.collections()}
         pending = [p.partition for p in self._work.store.partitions(PartitionStatus.PENDING)]
-        ids = dict.fromkeys(p.collection.id for p in pending)
-        self.copy([collections[i] for i in ids], pending)
+        for step, partitions in self._in_order(collections, pending):
+            if step:
+                attempts.turn_to(step)
+            ids = dict.fromkeys(p.collection.id for p in partitions)
+            self.copy([collections[i] for i in ids], partitions)
+            attempts.end(step)
         end = self._work.pace.retrying("read the source's clock", self._work.source.clock)
         self._work.store.update(lambda m: replace(m, copied_at=end))
         totals = self._work.store.totals()
@@ -46,6 +54,17 @@ class CollectionCopy:
         for _ in self._work.workers.map_unordered(self._copy, units):
             pass
 
+    def _in_order(
+        self, collections: Mapping[str, CollectionProgress], pending: list[Partition]
+    ) -> list[tuple[str, list[Partition]]]:
+        """Return what is pending by step; all under "" where the plan names no steps."""
+        if not self._work.settings.steps:
+            return [("", pending)]
+        # By the name that they had when the plan was made: it decided what is begun first.
+        names = {i: c.spec.collection.namespace for i, c in collections.items()}
+        units = ((names[p.collection.id], p) for p in pending)
+        return in_steps(self._work.settings.steps, units)
+
     def _prepare(self, collection: CollectionProgress) -> None:
         spec = replace(
             collection.spec,
@@ -55,6 +74,11 @@ class CollectionCopy:
         self._work.pace.retrying(
             f"create {collection.target}", lambda: self._work.target.prepare(spec)
         )
+        if self._work.settings.indexes is IndexMode.BEFORE and spec.indexes:
+            self._work.pace.retrying(
+                f"build the indexes of {collection.target}",
+                lambda: self._work.target.finish(spec, Readiness.INDEXED),
+            )
 
     def _copy(self, unit: tuple[Partition, CollectionProgress]) -> None:
         """Copy one partition from its beginning; safe to run again."""
@@ -76,11 +100,14 @@ class CollectionCopy:
 
     def _attempt(self, partition: Partition, namespace: Namespace) -> tuple[int, int]:
         documents = size = 0
-        for batch in self._work.source.read(partition):
+        wanted = replace(partition, collection=self._work.settings.read_of(partition.collection))
+        since = time.monotonic()
+        for batch in self._work.source.read(wanted):
             self._work.pace.check()
             self._work.target.write(namespace, batch)
             count = len(batch.documents)
             documents += count
             size += batch.size
             self._work.bus.emit(BatchCopied(namespace, count, batch.size))
+            since = self._work.pace.spend(count, batch.size, since=since)
         return documents, size

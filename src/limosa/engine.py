@@ -5,23 +5,26 @@ from __future__ import annotations
 import threading
 import time
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
 
 from . import plan
+from .attempts import Attempts, Supervision
 from .change_application import ChangeApplication
 from .change_capture import ChangeCapture
 from .collection_copy import CollectionCopy
-from .connector import Readiness
 from .cutover import Cutover
-from .errors import LimosaError, StateCorrupt, StateError, Stopped
-from .events import Failed, IndexesBuilt, MigrationStarted, PhaseChanged, Planned
-from .model import CollectionSpec
+from .errors import LeaseLost, LimosaError, StateCorrupt, StateError, Stopped
+from .events import Failed, MigrationStarted, PhaseChanged, Planned
+from .index_build import IndexBuild
+from .regulation import Regulation
+from .reversal import Reversal
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Failure, Migration, Phase, State
 from .steering import Steering
+from .steps import APPLICATION, CAPTURE, COPY, names_of
 from .supervisor import Supervisor
 from .verification import Verification
 from .work import Work
+from .write_blocking import WriteGuard
 
 
 class Engine:
@@ -33,11 +36,22 @@ class Engine:
     """
 
     def __init__(
-        self, work: Work, *, stop: threading.Event, commit_when_ready: bool = False
+        self,
+        work: Work,
+        *,
+        stop: threading.Event,
+        commit_when_ready: bool = False,
+        supervision: Supervision = Supervision(),
     ) -> None:
         self._work = work
-        self._steering = Steering(work, stop, when_ready=commit_when_ready)
+        names = names_of(work.settings.steps)
+        self._attempts = Attempts(work.store, work.bus, names=names, supervision=supervision)
+        self._guard = WriteGuard(work)
+        self._steering = Steering(
+            work, stop, self._attempts, self._guard, when_ready=commit_when_ready
+        )
         self._copy = CollectionCopy(work)
+        self._indexes = IndexBuild(work)
         self._schema = SchemaChanges(work, self._adopt)
 
     def run(self) -> Migration:
@@ -55,8 +69,12 @@ class Engine:
             with Supervisor(self._work.pace) as supervisor:
                 return self._tell_story(supervisor)
         except Stopped:
+            self._guard.end()
             return self._work.store.migration()
+        except LeaseLost:
+            raise  # the blocks are those of the process that took over
         except StateError:
+            self._guard.abandon()
             raise
         except LimosaError as error:
             return self._failed(Failure.of(error))
@@ -71,15 +89,7 @@ class Engine:
             raise StateCorrupt(msg)
 
     def _begin(self) -> Migration:
-        migration = self._work.store.migration()
-        if migration.state in {State.IDLE, State.FAILED}:
-            migration = self._work.store.update(
-                lambda m: replace(
-                    m.moved_to(State.RUNNING),
-                    started_at=m.started_at or datetime.now(UTC),
-                    commit_at=None,
-                )
-            )
+        migration = self._work.store.update(Migration.begun)
         self._work.bus.emit(
             MigrationStarted(
                 migration.name, migration.source, migration.target, migration.generation
@@ -88,11 +98,19 @@ class Engine:
         return migration
 
     def _tell_story(self, supervisor: Supervisor) -> Migration:
+        is_reversing = self._work.store.migration().is_reversing
+        if not is_reversing:
+            self._attempts.start()
         supervisor.start("steering", self._steering.run)
-        cutover = Cutover(self._work)
+        supervisor.start("regulation", Regulation(self._work).run)
+        if is_reversing:
+            Reversal(self._work).run()
+            self._attempts.start()  # at the first step: those of the way there are gone
+        cutover = Cutover(self._work, self._guard)
         if self._work.store.migration().can_write:  # writable before a crash: only completed
             self._work.store.update(lambda m: replace(m, state=State.COMMITTING))
-            return cutover.run(started=time.monotonic())
+            return self._finished(cutover.run(started=time.monotonic()))
+        self._guard.begin()
         self._plan()
         capture = ChangeCapture(self._work)
         supervisor.start("capture", capture.run)
@@ -112,12 +130,15 @@ class Engine:
         def is_over(migration: Migration) -> bool:
             return migration.is_drained and (not verifies or verification.is_complete(migration))
 
+        self._attempts.phase(APPLICATION)
         self._work.bus.emit(PhaseChanged(Phase.CHANGE_EVENT_APPLICATION))
+        if self._work.store.migration().state is State.COMMITTING:  # interrupted in a commit
+            cutover.take_back()
         application.run_until(is_over)
         if verifies and self._work.store.mismatches(limit=1):
             verification.revisit()
             application.run_until(is_over)
-        return cutover.run(started=self._steering.commit_seen)
+        return self._finished(cutover.run(started=self._steering.commit_seen))
 
     def _plan(self) -> None:
         """Take the position, then cut the collections; both are stored before any copying."""
@@ -126,66 +147,55 @@ class Engine:
             self._work.bus.emit(PhaseChanged(Phase.PLANNING))
             position = self._work.pace.retrying("take the position", self._work.source.position)
             migration = self._work.store.update(lambda m: replace(m, position=position))
+        self._attempts.phase(CAPTURE)
         if migration.planned_at is not None:
             return
         specs = self._work.pace.retrying(
             "list the collections",
-            lambda: plan.chosen(self._work.source, self._work.settings.namespaces),
+            lambda: plan.chosen(self._work.source, self._work.settings),
         )
+        collections = plan.laid_out(specs, self._work.settings, self._work.store.occupied())
         parts = list(
             plan.partitions(
                 self._work.source, specs, workers=self._work.workers.width, pace=self._work.pace
             )
         )
         at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
-        self._work.store.save_plan([plan.planned(s) for s in specs], parts, at)
+        self._work.store.save_plan(collections, parts, at)
         totals = self._work.store.totals()
         self._work.bus.emit(Planned(len(specs), len(parts), totals.documents, totals.bytes))
 
     def _copy_all(self) -> None:
         """Copy what is pending, then build what indexes are missing."""
+        self._attempts.phase(COPY)
         if self._work.store.migration().copied_at is None:
             self._work.bus.emit(PhaseChanged(Phase.COLLECTION_COPY))
-            self._copy.run()
+            self._copy.run(self._attempts)
         if self._work.store.migration().indexed_at is not None:
             return
         self._work.bus.emit(PhaseChanged(Phase.INDEX_BUILD))
-        missing = [c for c in self._work.store.collections() if not (c.is_indexed or c.is_dropped)]
-        missing.sort(key=lambda c: c.spec.size, reverse=True)
-        for _ in self._work.workers.map_unordered(self._index, missing):
-            pass
+        self._indexes.run()
         at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
         self._work.store.update(lambda m: replace(m, indexed_at=at))
 
-    def _index(self, collection: CollectionProgress) -> None:
-        self._work.pace.check()
-        started = time.monotonic()
-        spec = replace(
-            collection.spec,
-            collection=replace(collection.spec.collection, namespace=collection.target),
-        )
-        if spec.indexes:
-            self._work.pace.retrying(
-                f"build the indexes of {collection.target}",
-                lambda: self._work.target.finish(spec, Readiness.INDEXED),
-            )
-            took = timedelta(seconds=time.monotonic() - started)
-            self._work.bus.emit(IndexesBuilt(collection.target, len(spec.indexes), took))
-        self._work.store.save_collection(replace(collection, is_indexed=True))
-
-    def _adopt(self, spec: CollectionSpec) -> None:
+    def _adopt(self, collection: CollectionProgress) -> None:
         """Copy a collection that joins while changes are applied, and build its indexes."""
         parts = list(
             plan.partitions(
-                self._work.source, [spec], workers=self._work.workers.width, pace=self._work.pace
+                self._work.source,
+                [collection.spec],
+                workers=self._work.workers.width,
+                pace=self._work.pace,
             )
         )
         self._work.store.add_partitions(parts)
-        self._copy.copy([plan.planned(spec)], parts)
-        self._work.pace.retrying(
-            f"build the indexes of {spec.collection}",
-            lambda: self._work.target.finish(spec, Readiness.INDEXED),
-        )
+        self._copy.copy([collection], parts)
+        here = replace(collection.spec.collection, namespace=collection.target)
+        self._indexes.build(replace(collection.spec, collection=here))
+
+    def _finished(self, migration: Migration) -> Migration:
+        self._attempts.finish()
+        return migration
 
     def _failed(self, failure: Failure) -> Migration:
         def fail(migration: Migration) -> Migration:
@@ -194,5 +204,7 @@ class Engine:
             return migration.moved_to(State.FAILED, failure=failure)
 
         migration = self._work.store.update(fail)
+        self._guard.end()
+        self._attempts.fail(failure)
         self._work.bus.emit(Failed(failure))
         return migration

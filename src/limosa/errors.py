@@ -6,6 +6,8 @@ Every error that Limosa raises on purpose.
     + SettingsChanged           - the same state, another command line
     + SameEnds                  - source and target are one deployment
     + NamespaceNotFound         - a filter names what the source does not have
+    + BadFilter                 - the source does not understand a document filter
+    + RenameConflict            - two namespaces would become one on the target
     + TargetNotEmpty            - a namespace to be migrated exists on the target
     + UnsupportedSource         - the source cannot be migrated live
     + UnknownMigration          - no state under this name
@@ -75,11 +77,28 @@ class NamespaceNotFound(ConfigError):
     hint = "see `limosa plan` for the namespaces there are"
 
 
+class BadFilter(ConfigError):
+    """The source does not understand a document filter, or cannot apply it."""
+
+    code = "bad_filter"
+    hint = "correct --filter; the source must be able to find documents by it"
+
+
+class RenameConflict(ConfigError):
+    """Two namespaces of the source would become one on the target."""
+
+    code = "rename_conflict"
+    hint = "correct --rename, or leave one of the two out with --exclude"
+
+
 class TargetNotEmpty(ConfigError):
-    """A namespace that is to be migrated already holds documents on the target."""
+    """The target already has a namespace that is to be migrated, or anything if it may not."""
 
     code = "target_not_empty"
-    hint = "drop these namespaces on the target, or leave them out with --exclude"
+    hint = (
+        "drop these namespaces on the target, give the source's other names with --rename, or "
+        "leave them out with --exclude"
+    )
 
 
 class UnsupportedSource(ConfigError):

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import TypeAlias
 
-from .model import Mismatch, Namespace, SchemaVerb
+from .model import DefinitionKind, Mismatch, Namespace, SchemaVerb
 from .state import Failure, Phase, State
 
 
@@ -39,6 +39,72 @@ class PhaseChanged:
     """The engine turned to something else."""
 
     phase: Phase
+
+
+@dataclass(frozen=True, slots=True)
+class StepBegan:
+    """A step is at work."""
+
+    step: str
+    attempt: int  # 1, and one more after each failure
+
+
+@dataclass(frozen=True, slots=True)
+class StepEnded:
+    """A step is complete."""
+
+    step: str
+    took: timedelta  # since it was begun first, by the wall clock
+
+
+@dataclass(frozen=True, slots=True)
+class AttemptFailed:
+    """An attempt of a managed run has failed; the next one begins after *wait*, if there is one."""
+
+    step: str
+    attempt: int
+    attempts: int  # allowed
+    failure: Failure
+    wait: timedelta | None
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDone:
+    """A task that follows the commit is done."""
+
+    task: str
+    took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class EndUnreachable:
+    """A server does not answer."""
+
+    side: str  # "source" or "target"
+    error: str
+
+
+@dataclass(frozen=True, slots=True)
+class EndReachable:
+    """A server that did not answer does so again."""
+
+    side: str
+
+
+@dataclass(frozen=True, slots=True)
+class LagRising:
+    """The target falls further behind the source, look by look."""
+
+    lag: timedelta
+    over: timedelta  # for how long it has been rising
+
+
+@dataclass(frozen=True, slots=True)
+class NothingMoving:
+    """Nothing was copied, captured, applied or compared for a while."""
+
+    phase: Phase
+    over: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,6 +153,25 @@ class IndexesBuilt:
     namespace: Namespace
     indexes: int
     took: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class IndexesBuilding:
+    """How far the target is with one *step* of an index build, as it counts."""
+
+    namespace: Namespace
+    indexes: int
+    step: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
+class DefinitionsCarried:
+    """Views, roles or users are defined on the target."""
+
+    kind: DefinitionKind
+    count: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,6 +270,29 @@ class Committed:
 
 
 @dataclass(frozen=True, slots=True)
+class WritesBlocked:
+    """Only limosa may write to an end from now on."""
+
+    end: str  # "source" or "target"
+
+
+@dataclass(frozen=True, slots=True)
+class WritesAllowed:
+    """Limosa has lifted its block of an end."""
+
+    end: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reversed:
+    """Source and target have changed places; changes flow back from now on."""
+
+    source: str
+    target: str
+    collections: int
+
+
+@dataclass(frozen=True, slots=True)
 class Retrying:
     """A call failed in a way that may pass; it is tried again after a while."""
 
@@ -192,6 +300,20 @@ class Retrying:
     error: str
     attempt: int
     wait: timedelta
+
+
+@dataclass(frozen=True, slots=True)
+class PaceChanged:
+    """The migration is slower than it could be for another reason than before, or no longer."""
+
+    throttled: str  # "target replication lag 12 s"; "" if nothing slows it down
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryMeasured:
+    """For how long the source will hold what capture has not seen, if capture stood still."""
+
+    left: timedelta
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,11 +339,21 @@ Event: TypeAlias = (
     MigrationStarted
     | StateChanged
     | PhaseChanged
+    | StepBegan
+    | StepEnded
+    | AttemptFailed
+    | TaskDone
+    | EndUnreachable
+    | EndReachable
+    | LagRising
+    | NothingMoving
     | Planned
     | BatchCopied
     | PartitionCopied
     | CopyCompleted
     | IndexesBuilt
+    | IndexesBuilding
+    | DefinitionsCarried
     | ChangesCaptured
     | ChangesApplied
     | SchemaChanged
@@ -234,7 +366,12 @@ Event: TypeAlias = (
     | CommitStarted
     | TargetWritable
     | Committed
+    | WritesBlocked
+    | WritesAllowed
+    | Reversed
     | Retrying
+    | PaceChanged
+    | MemoryMeasured
     | Warned
     | StopRequested
     | Failed

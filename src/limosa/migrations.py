@@ -6,34 +6,51 @@ import threading
 from collections.abc import Sequence
 from contextlib import ExitStack, closing
 from dataclasses import dataclass, replace
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
 from . import catalog
 from .allocation import return_large_blocks
-from .connector import Connector, Finding, Source, Target, connector_for
+from .attempts import Supervision
+from .connector import Finding, Source, Target
+from .ends import Ends, check_abilities, examined_more
 from .engine import Engine
 from .errors import (
     AccessDenied,
-    ConfigError,
     LimosaError,
-    NamespaceNotFound,
     SameEnds,
     SettingsChanged,
-    TargetNotEmpty,
 )
-from .events import EventBus, Subscriber
+from .events import EventBus, Subscriber, Warned
 from .executors.local import LocalExecutor
+from .history import Sample
+from .limits import LimitChange
 from .model import CollectionSpec, Namespace
 from .namespaces import NamespaceFilter
 from .pacing import Pace
-from .plan import chosen, partition_documents
+from .plan import (
+    chosen,
+    examined,
+    held,
+    laid_out,
+    named,
+    partition_documents,
+    refuse_bad_queries,
+    refuse_unmatched,
+    views_chosen,
+)
+from .recording import Recorder
 from .settings import Settings
 from .state import Migration, State
-from .storage import StateStore
+from .storage import ChangeBuffer, StateStore
 from .storage.buffer import SqliteBuffer
+from .storage.history import SqliteHistory
 from .storage.sqlite import SqliteStore
+from .timing import Pings, timed
+from .views.readings import sample
+from .views.status import Status
+from .views.story import entry
 from .work import Work
 
 #: What a copy has been seen to do at the least over a network of 1 Gbit/s; the plan's
@@ -56,8 +73,10 @@ def migrate(
     commit: CommitMode = "manual",
     workers: int = 4,
     retry_for: timedelta = timedelta(minutes=10),
+    limits: LimitChange = LimitChange(),
     on_event: Subscriber | None = None,
     stop: threading.Event | None = None,
+    supervision: Supervision = Supervision(),
 ) -> Migration:
     """
     Run a migration until it is committed, has failed or is asked to stop.
@@ -79,30 +98,32 @@ def migrate(
         migration = _accepted(store, ends, settings)
         if migration.state is State.COMMITTED:
             return migration
-        readable, writable = ends.open(stack, settings.namespaces)
-        if migration.planned_at is None:
-            pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
-            _check_ends(ends, readable, writable, settings.namespaces, pace)
-        store.update(
-            lambda m: replace(
-                m, source=ends.source_id, target=ends.target_id, settings=settings.stored()
-            )
-        )
-        buffer = stack.enter_context(closing(SqliteBuffer(folder.buffer_file)))
-        verifiers = LocalExecutor(max(2, workers // 2), name="verifier")
-        work = Work(
-            source=readable,
-            target=writable,
-            store=store,
-            buffer=buffer,
-            settings=settings,
-            workers=stack.enter_context(closing(LocalExecutor(workers, name="worker"))),
-            verifiers=stack.enter_context(closing(verifiers)),
-            pace=Pace(bus, retry_for=retry_for),
-            bus=bus,
-        )
-        when_ready = commit == "when-ready"
-        return Engine(work, stop=stop or threading.Event(), commit_when_ready=when_ready).run()
+        store.update(lambda m: replace(m, limits=limits.applied_to(m.limits)))
+        if migration.is_way_back:
+            # From a reversal on the ends stand the other way round than on the command line.
+            ends, settings = ends.swapped(), settings.way_back()
+        pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
+        opened = _opened(stack, store, ends, settings, pace)
+        work = _work(stack, folder, store, opened, settings, workers, retry_for, on_event)
+        return Engine(
+            work,
+            stop=stop or threading.Event(),
+            commit_when_ready=commit == "when-ready",
+            supervision=supervision,
+        ).run()
+
+
+def folder_of(
+    source: str, target: str, *, name: str | None = None, state: Path | None = None
+) -> catalog.Folder:
+    """
+    Return where `migrate` keeps the state of this migration.
+
+    Raises:
+        ConfigError: the request is wrong.
+    """
+    ends = Ends.of(source, target)
+    return catalog.folder_for(name or catalog.name_for(ends.source_id, ends.target_id), state)
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,18 +166,19 @@ def plan(
         TransientError, AccessDenied: the source could not be read.
     """
     ends = Ends.of(source, target)
-    namespaces = settings.namespaces
     with ExitStack() as stack:
-        readable, _ = ends.open(stack, namespaces)
-        specs = _existing(readable, namespaces)
+        readable, _ = ends.open(stack, settings)
+        specs = _existing(readable, settings)
     total = sum(s.documents for s in specs)
     collections = [
         PlannedCollection(
-            s,
-            s.collection.namespace,
-            max(1, -(-s.documents // partition_documents(s, total=total, workers=workers))),
+            c.spec,
+            c.target,
+            max(
+                1, -(-c.spec.documents // partition_documents(c.spec, total=total, workers=workers))
+            ),
         )
-        for s in specs
+        for c in laid_out(specs, settings)
     ]
     seconds = sum(s.size for s in specs) / ESTIMATED_BYTES_PER_SECOND
     return Plan(collections, timedelta(seconds=seconds))
@@ -172,68 +194,104 @@ def examine(
         ConfigError: the request is wrong.
     """
     ends = Ends.of(source, target)
-    namespaces = settings.namespaces
     specs: list[CollectionSpec] = []
     wanted: list[CollectionSpec] = []
+    selection: list[Finding] = []
     with ExitStack() as stack:
         try:
-            readable, _ = ends.open(stack, namespaces)
-            specs = chosen(readable, namespaces)
-            wanted = _wanted_of(readable, namespaces, specs)
+            readable, _ = ends.open(stack, settings)
+            specs = chosen(readable, settings)
+            wanted = _wanted_of(readable, settings.namespaces, specs)
+            selection = list(examined(readable, specs, settings))
         except LimosaError:
             wanted = specs  # the examination says what ails the source
     return [
         *(("source", f) for f in ends.source_kind.examine(ends.source, "source", wanted)),
-        *(("target", f) for f in ends.target_kind.examine(ends.target, "target", specs)),
+        *(("source", f) for f in selection),
+        *(
+            ("target", f)
+            for f in ends.target_kind.examine(ends.target, "target", named(specs, settings))
+        ),
+        *examined_more(ends, settings, specs),
     ]
 
 
-@dataclass(frozen=True)
-class Ends:
-    """Source and target as they were named, and what they are."""
+def _opened(
+    stack: ExitStack, store: SqliteStore, ends: Ends, settings: Settings, pace: Pace
+) -> tuple[Source, Target, Source | None]:
+    """
+    Open source, target and, for a reversible migration, the target as a source.
 
-    source: str
-    target: str
-    source_kind: Connector
-    target_kind: Connector
+    One that is not planned yet is checked, and then stored as it is to be.
+    """
+    readable, writable = ends.open(stack, settings)
+    way_back = ends.swapped().open_source(stack, settings.way_back())
+    if store.migration().planned_at is None:
+        store.save_occupied(_check_ends(ends, readable, writable, settings, pace))
+        check_abilities(ends, readable, writable, way_back, settings, pace)
+        source, target, stored = ends.source_id, ends.target_id, settings.stored()
+        store.update(lambda m: replace(m, source=source, target=target, settings=stored))
+    return readable, writable, way_back if settings.reversible else None
 
-    @classmethod
-    def of(cls, source: str, target: str) -> Ends:
-        """
-        Find the connectors.
 
-        Raises:
-            ConfigError: an address is not understood, or both are the same.
-        """
-        ends = cls(source, target, connector_for(source), connector_for(target))
-        if ends.source_kind.kind != ends.target_kind.kind:
-            msg = (
-                f"expected two databases of one kind, got {ends.source_kind.kind} "
-                f"and {ends.target_kind.kind}"
-            )
-            raise ConfigError(msg)
-        if ends.source_id == ends.target_id:
-            msg = f"source and target are both {ends.source_id}"
-            raise SameEnds(msg)
-        return ends
+def _work(
+    stack: ExitStack,
+    folder: catalog.Folder,
+    store: SqliteStore,
+    opened: tuple[Source, Target, Source | None],
+    settings: Settings,
+    workers: int,
+    retry_for: timedelta,
+    on_event: Subscriber | None,
+) -> Work:
+    """Return what every part works with; *stack* closes it."""
+    readable, writable, way_back = opened
+    buffer = stack.enter_context(closing(SqliteBuffer(folder.buffer_file)))
+    recorder, bus = _recorder(stack, folder, store, buffer, on_event)
+    stack.enter_context(closing(Pings(readable, "source", recorder)))
+    stack.enter_context(closing(Pings(writable, "target", recorder)))
+    verifiers = LocalExecutor(max(2, workers // 2), name="verifier")
+    return Work(
+        source=timed(readable, "source", recorder),
+        target=timed(writable, "target", recorder),
+        store=store,
+        buffer=buffer,
+        settings=settings,
+        workers=stack.enter_context(closing(LocalExecutor(workers, name="worker"))),
+        verifiers=stack.enter_context(closing(verifiers)),
+        pace=Pace(bus, retry_for=retry_for),
+        bus=bus,
+        way_back=way_back,
+    )
 
-    @property
-    def source_id(self) -> str:
-        return self.source_kind.identity(self.source)
 
-    @property
-    def target_id(self) -> str:
-        return self.target_kind.identity(self.target)
+def _recorder(
+    stack: ExitStack,
+    folder: catalog.Folder,
+    store: StateStore,
+    buffer: ChangeBuffer,
+    on_event: Subscriber | None,
+) -> tuple[Recorder, EventBus]:
+    """Return what writes the history until *stack* ends, and the bus that tells it too."""
 
-    def open(self, stack: ExitStack, namespaces: NamespaceFilter) -> tuple[Source, Target]:
-        """Open both for a migration of *namespaces*; *stack* closes them."""
-        database = namespaces.single_database
-        return (
-            stack.enter_context(
-                closing(self.source_kind.open_source(self.source, database=database))
-            ),
-            stack.enter_context(closing(self.target_kind.open_target(self.target))),
-        )
+    def look() -> Sample:
+        migration = store.migration()
+        status = Status(migration, store.totals(), datetime.now(UTC), is_driven=True)
+        return sample(status, waiting=buffer.waiting(after=migration.applied_seq))
+
+    def warn(message: str) -> None:
+        bus.emit(Warned(message))
+
+    recorder = Recorder(
+        lambda: SqliteHistory(folder.history_file, warn=warn),
+        look=look,
+        entry=entry,
+        warn=warn,
+        buffer_file=folder.buffer_file,
+    )
+    bus = EventBus(*([on_event] if on_event else []), recorder)
+    stack.enter_context(closing(recorder))
+    return recorder, bus
 
 
 def _wanted_of(
@@ -259,6 +317,7 @@ def _accepted(store: StateStore, ends: Ends, settings: Settings) -> Migration:
     migration = store.migration()
     if migration.state is State.IDLE:
         return migration
+    ends = ends.swapped() if migration.reversals % 2 else ends
     was = {"source": migration.source, "target": migration.target, **migration.settings}
     now = {"source": ends.source_id, "target": ends.target_id, **settings.stored()}
     changed = [f"{k} was {was.get(k)!r}, is {v!r}" for k, v in now.items() if was.get(k) != v]
@@ -269,27 +328,26 @@ def _accepted(store: StateStore, ends: Ends, settings: Settings) -> Migration:
 
 
 def _check_ends(
-    ends: Ends, source: Source, target: Target, namespaces: NamespaceFilter, pace: Pace
-) -> None:
-    """Refuse, before anything is written, what could not end well."""
+    ends: Ends, source: Source, target: Target, settings: Settings, pace: Pace
+) -> frozenset[Namespace]:
+    """
+    Refuse, before anything is written, what could not end well.
+
+    What the target already holds is returned.
+    """
     pace.retrying("look at the source", source.position)
-    specs = pace.retrying("look at the source", lambda: _existing(source, namespaces))
-    wanted = {s.collection.namespace for s in specs}
+    specs = pace.retrying("look at the source", lambda: _existing(source, settings))
     if pace.retrying("look at both ends", lambda: ends.source_kind.are_same(source, target)):
         msg = f"source and target are both {ends.source_id}, which {ends.target_id} is too"
         raise SameEnds(msg)
-    held = pace.retrying("look at the target", lambda: list(target.collections()))
-    taken = [s.collection.namespace for s in held if s.collection.namespace in wanted]
-    if taken:
-        named = ", ".join(str(n) for n in sorted(taken)[:10])
-        msg = f"the target already has {len(taken)} of the namespaces: {named}"
-        raise TargetNotEmpty(msg)
+    views = pace.retrying("look at the source", lambda: views_chosen(source, settings))
+    occupied = pace.retrying("look at the target", lambda: held(target))
+    laid_out(specs, settings, occupied, views=views)
+    return occupied
 
 
-def _existing(source: Source, namespaces: NamespaceFilter) -> list[CollectionSpec]:
-    specs = chosen(source, namespaces)
-    missing = namespaces.unmatched(s.collection.namespace for s in specs)
-    if missing:
-        msg = f"the source has nothing that matches {', '.join(map(repr, missing))}"
-        raise NamespaceNotFound(msg)
+def _existing(source: Source, settings: Settings) -> list[CollectionSpec]:
+    specs = chosen(source, settings)
+    refuse_unmatched(specs, views_chosen(source, settings), settings)
+    refuse_bad_queries(source, specs, settings)
     return specs

@@ -26,6 +26,10 @@ Document: TypeAlias = RawBSONDocument
 #: field order and no NaN payload is lost, and a key can be hashed without being decoded.
 Key = NewType("Key", bytes)
 
+#: Says of each document of a collection by itself whether it is meant; opaque to all but
+#: connectors of the kind it was written for (MongoDB: BSON of a query).
+Query = NewType("Query", bytes)
+
 #: A place in the source's change stream, opaque to all but the source that issued it.
 #: Tokens are never compared with each other; times are.
 ResumeToken = NewType("ResumeToken", bytes)
@@ -57,11 +61,13 @@ class Collection:
     A collection by name and by the identity that survives a rename.
 
     *id* is the source's own (MongoDB: the collection's UUID in hex). An end that is
-    addressed by name alone, as the target is, leaves it empty.
+    addressed by name alone, as the target is, leaves it empty. *where* narrows what is read and
+    looked up to some of its documents: the others are not there. It is no part of the identity.
     """
 
     namespace: Namespace
     id: str = ""
+    where: Query | None = field(default=None, compare=False)
 
     def __str__(self) -> str:
         return str(self.namespace)
@@ -81,6 +87,8 @@ class CollectionSpec:
     indexes: Sequence[Mapping[str, Any]] = ()
     documents: int = 0  # estimated
     size: int = 0  # bytes, uncompressed, estimated
+    #: Whether the target's indexes are those of whoever made them, and not of the source.
+    leaves_indexes: bool = False
 
     @property
     def document_size(self) -> int:
@@ -227,6 +235,29 @@ class ChangeBatch:
     @property
     def is_empty(self) -> bool:
         return not self.changes and self.schema is None
+
+
+class DefinitionKind(StrEnum):
+    """What there is beside collections."""
+
+    VIEW = "view"
+    ROLE = "role"
+    USER = "user"
+
+
+@dataclass(frozen=True, slots=True)
+class Definition:
+    """
+    Something that holds no documents of its own: a view, a role or a user.
+
+    *content* is what the database says of it, as BSON, and for its own kind alone. It may hold
+    what a password is checked against, so it is never shown and never stored.
+    """
+
+    kind: DefinitionKind
+    database: str
+    name: str
+    content: bytes = field(repr=False)
 
 
 class MismatchKind(StrEnum):

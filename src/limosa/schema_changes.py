@@ -6,9 +6,11 @@ import re
 from collections.abc import Callable
 from dataclasses import replace
 
+from .errors import WriteRefused
 from .events import SchemaChanged, Warned
 from .model import Collection, CollectionSpec, Namespace, SchemaChange, SchemaVerb
-from .plan import evolved, planned
+from .plan import evolved, planned, refusal_to_filter, still_occupied
+from .settings import IndexMode
 from .state import CollectionProgress
 from .work import Work
 
@@ -24,10 +26,12 @@ class SchemaChanges:
     finds its work done and records it.
     """
 
-    def __init__(self, work: Work, adopt: Callable[[CollectionSpec], None]) -> None:
+    def __init__(self, work: Work, adopt: Callable[[CollectionProgress], None]) -> None:
         self._work = work
         self._adopt = adopt
         self._known: dict[str, CollectionProgress] | None = None
+        # On the way back the target is where all names came from.
+        self._occupied = work.store.occupied() if not work.settings.is_way_back else frozenset()
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
         #: before and after: in between, names may have meant something else.
         self.epoch = 0
@@ -56,68 +60,119 @@ class SchemaChanges:
                     self._drop(known)
             case SchemaVerb.CREATE_INDEXES | SchemaVerb.DROP_INDEXES | SchemaVerb.MODIFY:
                 if known is not None and not known.is_dropped:
-                    self._evolve(change, known)
+                    if not self._is_left_alone(change):
+                        self._evolve(change, known)
                     self._save(replace(known, spec=evolved(known.spec, change)))
 
+    def _is_left_alone(self, change: SchemaChange) -> bool:
+        if self._work.settings.indexes is not IndexMode.NEVER:
+            return False
+        return change.verb is not SchemaVerb.MODIFY or "index" in change.detail
+
     def _create(self, change: SchemaChange, known: CollectionProgress | None) -> None:
-        namespace = change.collection.namespace
-        if known is not None or not self._work.settings.namespaces.includes(namespace):
-            return  # planned already, or filtered
-        new = planned(CollectionSpec(change.collection, options=change.detail))
-        self._evolve(change, new)
-        self._save(replace(new, is_indexed=True))
+        here = change.collection
+        is_planned = known is not None and not known.is_dropped
+        if is_planned or not self._work.settings.includes(here.namespace):
+            return
+        if known is not None:
+            # Planned with the name it got later; what had that name before has replaced it.
+            self._take_in(here, f"{here} is there again")
+            return
+        new = planned(CollectionSpec(here, options=change.detail), self._work.settings)
+        if self._may_stand(new):
+            self._evolve(change, new)
+            self._save(replace(new, is_indexed=True))
 
     def _rename(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         assert change.to is not None
-        is_included = self._work.settings.namespaces.includes(change.to)
+        settings, to = self._work.settings, Collection(change.to, change.collection.id)
         silently = _FILLED_SILENTLY.match(change.collection.namespace.collection)
-        is_whole = known is not None and known.is_indexed and not known.is_dropped
-        if known is not None and known.target == change.to and is_whole:
+        is_there = known is not None and not known.is_dropped
+        if not settings.includes(change.to):
+            if known is not None and is_there:
+                self._drop(known)
+        elif known is None or not is_there or not known.is_indexed:
+            self._take_in(to, f"{change.collection} became {to} on the source")
+        elif known.spec.collection.namespace == change.to:
             return  # renamed before the plan was made, or carried over before a crash
-        if is_included and (not is_whole or silently):
-            self._take_in(change, known)
-        elif known is not None and not known.is_dropped:
-            self._move(change, change.to, known, is_included=is_included)
+        elif silently:
+            self._take_in(to, f"{change.collection} became {to} on the source")
+        elif settings.read_of(to).where != settings.read_of(known.spec.collection).where:
+            self._take_in(to, f"{change.collection} became {to}, for which another filter stands")
+        else:
+            self._move(change, known)
 
-    def _move(
-        self,
-        change: SchemaChange,
-        to: Namespace,
-        known: CollectionProgress,
-        *,
-        is_included: bool,
-    ) -> None:
-        if not is_included:
+    def _move(self, change: SchemaChange, known: CollectionProgress) -> None:
+        assert change.to is not None
+        self._replace_at(change.to, but=known)
+        there = self._work.settings.target_of(change.to)
+        moved = replace(known, spec=evolved(known.spec, change), target=there)
+        if not self._may_stand(moved):
             self._drop(known)
             return
-        self._replace_at(to)
-        self._evolve(change, known)
-        spec = evolved(known.spec, change)
-        self._save(replace(known, spec=spec, target=to))
+        if there != known.target:
+            self._evolve(replace(change, to=there), known)
+        self._save(moved)
 
-    def _take_in(self, change: SchemaChange, known: CollectionProgress | None) -> None:
-        """Copy a collection that came under the filter by a rename, as it is now."""
+    def _take_in(self, here: Collection, why: str) -> None:
+        """Copy a collection as it is now, under the name that it has got."""
+        known = self.known(here.id)
         if known is not None and not known.is_dropped:
             self._drop(known)
-        assert change.to is not None
-        self._replace_at(change.to)
-        self._work.bus.emit(
-            Warned(f"{change.collection} became {change.to} on the source: copying it whole")
-        )
-        found = [
-            s for s in self._work.source.collections() if s.collection.id == change.collection.id
-        ]
-        for spec in found:  # none: gone already, as the change stream will say
-            here = replace(spec, collection=Collection(change.to, spec.collection.id))
-            self._save(planned(here))
-            self._adopt(here)
-            self._save(replace(planned(here), is_indexed=True))
-        self._tell(change, change.to)
+        self._replace_at(here.namespace)
+        self._work.bus.emit(Warned(f"{why}: copying it whole"))
+        for spec in self._present(here.id):  # none: gone already, as the change stream will say
+            new = planned(replace(spec, collection=here), self._work.settings)
+            if not self._may_stand(new):
+                return
+            self._save(new)
+            self._adopt(new)
+            self._save(replace(new, is_indexed=True))
+            self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 
-    def _replace_at(self, namespace: Namespace) -> None:
+    def _present(self, collection_id: str) -> list[CollectionSpec]:
+        return [s for s in self._work.source.collections() if s.collection.id == collection_id]
+
+    def _replace_at(self, namespace: Namespace, but: CollectionProgress | None = None) -> None:
+        """Drop what had this name on the source: another one has it now."""
         for other in list(self._all().values()):
-            if other.target == namespace and not other.is_dropped:
+            is_there = other.spec.collection.namespace == namespace and not other.is_dropped
+            if is_there and other is not but:
                 self._drop(other)
+
+    def _may_stand(self, new: CollectionProgress) -> bool:
+        """
+        Whether a collection may be written to where it will stand on the target.
+
+        What the source has renamed or dropped since need not stand there; that comes later in
+        the change stream.
+
+        Raises:
+            WriteRefused: something else stands there.
+        """
+        obstacle = self._obstacle(new)
+        if not obstacle:
+            return True
+        here = new.spec.collection
+        if all(s.collection.namespace != here.namespace for s in self._present(here.id)):
+            return False
+        msg = f"carry over {here} as {new.target}: {obstacle}"
+        hint = "rename or drop one of the two; then run the same command again"
+        raise WriteRefused(msg, hint=hint)
+
+    def _obstacle(self, new: CollectionProgress) -> str:
+        if refusal := refusal_to_filter(new.spec, self._work.settings):
+            return refusal
+        # Where nothing is renamed, names are as different as they are on the source.
+        others = self._all().values() if self._work.settings.renames.texts() else ()
+        for other in others:
+            is_other = other.spec.collection.id != new.spec.collection.id
+            if is_other and other.target == new.target and not other.is_dropped:
+                return f"{other.spec.collection} stands there"
+        if new.target not in self._occupied:
+            return ""
+        self._occupied = still_occupied(self._work)
+        return "that was there before the migration" if new.target in self._occupied else ""
 
     def _drop(self, known: CollectionProgress) -> None:
         change = SchemaChange(SchemaVerb.DROP, known.spec.collection)

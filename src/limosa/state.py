@@ -10,12 +10,13 @@ are on the source's clock.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field, fields, replace
+from datetime import UTC, datetime
 from enum import StrEnum
 from typing import Any
 
 from .errors import IllegalTransition, LimosaError
+from .limits import Limits
 from .model import CollectionSpec, Mismatch, Namespace, Partition, ResumeToken
 
 
@@ -27,6 +28,7 @@ class State(StrEnum):
     PAUSED = "PAUSED"
     COMMITTING = "COMMITTING"
     COMMITTED = "COMMITTED"
+    REVERSING = "REVERSING"
     FAILED = "FAILED"
 
 
@@ -35,8 +37,9 @@ _MOVES: dict[State, frozenset[State]] = {
     State.RUNNING: frozenset({State.PAUSED, State.COMMITTING, State.FAILED}),
     State.PAUSED: frozenset({State.RUNNING, State.FAILED}),
     State.COMMITTING: frozenset({State.COMMITTED, State.FAILED}),
-    State.COMMITTED: frozenset(),
-    State.FAILED: frozenset({State.RUNNING}),
+    State.COMMITTED: frozenset({State.REVERSING}),
+    State.REVERSING: frozenset({State.RUNNING, State.FAILED}),
+    State.FAILED: frozenset({State.RUNNING, State.REVERSING}),
 }
 
 
@@ -49,6 +52,7 @@ class Phase(StrEnum):
     CHANGE_EVENT_APPLICATION = "change event application"
     WAITING_FOR_COMMIT = "waiting for commit to complete"
     COMMIT_COMPLETED = "commit completed"
+    REVERSAL = "reversal"
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,11 @@ class Failure:
 
 @dataclass(frozen=True, slots=True)
 class Migration:
-    """Everything known about a migration at one moment, but for its parts."""
+    """
+    Everything known about a migration at one moment, but for its parts.
+
+    *source* and *target* are those of the present direction: a reversal swaps them.
+    """
 
     name: str
     state: State = State.IDLE
@@ -93,13 +101,32 @@ class Migration:
     changes_applied: int = 0  # documents written or deleted, after coalescing
     documents_rechecked: int = 0  # compared by key after their partition was
     failure: Failure | None = None
+    reversals: int = 0  # how often source and target have changed places
+    return_position: ResumeToken | None = None  # of the target, from before it was writable
+    return_lost_at: datetime | None = None  # estimated: the target forgets that position
+    limits: Limits = field(default_factory=Limits)  # how much of both servers it may take
+    throttled: str = ""  # why it is slower than it could be, "" if it is not
+    #: Estimated, wall clock: where capture stands is forgotten by the source, if it stood still.
+    position_lost_at: datetime | None = None
+    blocked: str = ""  # the ends whose other writers limosa keeps out: "source", "source,target"
 
     def moved_to(self, state: State, *, failure: Failure | None = None) -> Migration:
         """Return the migration in *state*, or refuse."""
-        if state not in _MOVES[self.state]:
+        # A reversal that failed goes on as one; nothing else does.
+        is_other = self.state is State.FAILED and (state is State.REVERSING) != self.is_reversing
+        if state not in _MOVES[self.state] or is_other:
             msg = f"cannot go from {self.state} to {state}"
             raise IllegalTransition(msg)
         return replace(self, state=state, failure=failure)
+
+    def begun(self) -> Migration:
+        """Return the migration as a process that begins to drive it makes it."""
+        if self.state not in {State.IDLE, State.FAILED}:
+            return self
+        if self.is_reversing:
+            return self.moved_to(State.REVERSING)
+        started = self.started_at or datetime.now(UTC)
+        return replace(self.moved_to(State.RUNNING), started_at=started, commit_at=None)
 
     def committing(self) -> Migration:
         """Return the migration with a commit asked for, or refuse and say why."""
@@ -109,11 +136,56 @@ class Migration:
             raise IllegalTransition(msg, hint="wait until `limosa status` says that it can commit")
         return replace(self.moved_to(State.COMMITTING), commit_at=None)
 
+    def reversing(self) -> Migration:
+        """Return the migration with its reversal asked for, or refuse and say why."""
+        if self.state is State.COMMITTED and not self.can_reverse:
+            msg = "cannot reverse: the migration was not begun as a reversible one"
+            raise IllegalTransition(msg, hint="begin a migration with --reversible for that")
+        return self.moved_to(State.REVERSING)
+
+    def turned(self, *, planned_at: datetime, applied_seq: int) -> Migration:
+        """
+        Return the migration as it begins the way back: source and target have changed places.
+
+        *planned_at* is the time of the new source, *applied_seq* the last of what was in the
+        buffer.
+        """
+        fresh: dict[str, Any] = {
+            f.name: f.default for f in fields(Migration) if f.name in _OF_ONE_DIRECTION
+        }
+        swapped = {"source": "target", "target": "source"}
+        return replace(
+            replace(self.moved_to(State.RUNNING), **fresh),
+            source=self.target,
+            target=self.source,
+            blocked=",".join(sorted(swapped[end] for end in self._blocked_ends)),
+            reversals=self.reversals + 1,
+            position=self.return_position,
+            planned_at=planned_at,
+            applied_seq=applied_seq,
+            verified_seq=applied_seq,
+        )
+
+    def with_blocked(self, end: str, *, is_blocked: bool) -> Migration:
+        """Return the migration with it noted whether limosa blocks writes to *end*."""
+        ends = self._blocked_ends - {end} | ({end} if is_blocked else set())
+        return replace(self, blocked=",".join(sorted(ends)))
+
+    def blocks(self, end: str) -> bool:
+        """Whether limosa has blocked, or is about to, the writes of others to *end*."""
+        return end in self._blocked_ends
+
+    @property
+    def _blocked_ends(self) -> set[str]:
+        return set(filter(None, self.blocked.split(",")))
+
     @property
     def phase(self) -> Phase:
         """What the engine is doing, or would be doing if it were not paused or failed."""
         if self.planned_at is None:
             return Phase.PLANNING
+        if self.is_reversing:
+            return Phase.REVERSAL
         if self.state is State.COMMITTED:
             return Phase.COMMIT_COMPLETED
         if self.state is State.COMMITTING:
@@ -153,9 +225,43 @@ class Migration:
         return self.state is State.RUNNING and self.is_consistent and verified
 
     @property
+    def is_reversing(self) -> bool:
+        """Whether source and target are about to change places, also if that has failed."""
+        was_committed = self.committed_at is not None
+        return self.state is State.REVERSING or (self.state is State.FAILED and was_committed)
+
+    @property
+    def is_way_back(self) -> bool:
+        """Whether the ends stand, or are about to, the other way round than at the start."""
+        return (self.reversals + self.is_reversing) % 2 == 1
+
+    @property
+    def can_reverse(self) -> bool:
+        """Whether a reversal asked for now would be accepted, if the target still knows."""
+        return self.state is State.COMMITTED and self.return_position is not None
+
+    @property
     def can_write(self) -> bool:
         """Whether the application may write to the target."""
         return self.writable_at is not None
+
+
+#: What begins anew with each direction.
+_OF_ONE_DIRECTION = frozenset(
+    {
+        "return_position",
+        "return_lost_at",
+        "position_lost_at",
+        "copied_at",
+        "indexed_at",
+        "captured_to",
+        "applied_to",
+        "verified_at",
+        "commit_at",
+        "writable_at",
+        "committed_at",
+    }
+)
 
 
 class PartitionStatus(StrEnum):
@@ -185,6 +291,7 @@ class CollectionProgress:
     target: Namespace  # its name on the target as of ``applied_to``
     is_dropped: bool = False
     is_indexed: bool = False
+    target_id: str = ""  # the target's own identity of it, once a way back begins there
 
 
 @dataclass(frozen=True, slots=True)
@@ -192,6 +299,7 @@ class Totals:
     """Sums over collections and partitions."""
 
     collections: int = 0
+    collections_verified: int = 0  # compared to the end
     partitions: int = 0
     partitions_copied: int = 0
     partitions_verified: int = 0

@@ -7,9 +7,12 @@ import time
 from dataclasses import replace
 from datetime import timedelta
 
+from .attempts import Attempts
 from .events import CommitStarted, ReadyToCommit, StateChanged, StopRequested
 from .state import Migration, State
+from .steps import CLEANUP
 from .work import Work
+from .write_blocking import WriteGuard
 
 #: How soon a pause, a commit or a stop takes effect.
 _POLL_SECONDS = 0.05
@@ -21,8 +24,18 @@ _LAG_SECONDS = 1.0
 class Steering:
     """Watches the state that commands and other processes change."""
 
-    def __init__(self, work: Work, stop: threading.Event, *, when_ready: bool) -> None:
+    def __init__(
+        self,
+        work: Work,
+        stop: threading.Event,
+        attempts: Attempts,
+        guard: WriteGuard,
+        *,
+        when_ready: bool,
+    ) -> None:
         self._work = work
+        self._guard = guard
+        self._attempts = attempts
         self._stop = stop
         self._when_ready = when_ready
         self._told_ready = False
@@ -50,6 +63,8 @@ class Steering:
             case State.PAUSED:
                 self._work.pace.pause()
             case State.COMMITTING:
+                # A pause that was ended between two looks would be held for ever.
+                self._work.pace.resume()
                 self._commit(migration, before)
             case _:
                 self._work.pace.resume()
@@ -61,6 +76,9 @@ class Steering:
             self.commit_seen = time.monotonic()
         if migration.commit_at is not None:
             return
+        # Whoever has to stop the application's writes does so now: what comes later is not drained.
+        self._attempts.turn_to(CLEANUP)
+        self._guard.close_source()
         at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
         self._work.store.update(lambda m: replace(m, commit_at=at))
         self._work.bus.emit(CommitStarted(at))

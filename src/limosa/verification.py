@@ -67,12 +67,33 @@ class Verification:
         if migration.verified_at is None and not self._work.store.totals().partitions_verified:
             # From here on: what was applied before is seen by the partitions' comparison.
             self._work.store.update(lambda m: replace(m, verified_seq=m.applied_seq))
+            self._cover()
         while True:
             self._work.pace.check()
             busy = self._partitions() + self._keys()
             self._passes += 1
             if not busy:
                 self._work.pace.wait(_IDLE_SECONDS)
+
+    def _cover(self) -> None:
+        """Have what joined before anything was compared, and was never cut, compared as a whole."""
+        store = self._work.store
+        cut = {p.partition.collection.id for p in store.partitions()}
+        for known in store.collections():
+            if known.is_dropped or not known.is_indexed or known.spec.collection.id in cut:
+                continue
+            try:
+                parts = self._work.pace.retrying(
+                    f"cut {known.spec.collection}",
+                    lambda spec=known.spec: list(  # type: ignore[misc]
+                        self._work.source.partitions(spec, documents=1)
+                    ),
+                )
+            except CollectionGone:
+                continue  # its drop is further on in the change stream
+            store.add_partitions(parts)
+            for part in parts:
+                store.partition_copied(part.id, documents=0, size=0)
 
     def is_complete(self, migration: Migration) -> bool:
         """Whether every key is compared as of *migration*, and no difference is in doubt."""
@@ -140,11 +161,16 @@ class Verification:
         self, progress: PartitionProgress, known: CollectionProgress
     ) -> tuple[Difference, datetime]:
         difference = Difference()
-        there = replace(progress.partition, collection=Collection(known.target))
-        for _ in difference.read(
-            self._work.source.read(progress.partition), self._work.target.read(there)
-        ):
+        settings = self._work.settings
+        # By its present name: the filter may be another one than when the partition was cut.
+        here = replace(progress.partition, collection=settings.read_of(known.spec.collection))
+        there = replace(progress.partition, collection=settings.compared_with(known.target))
+        since, compared = time.monotonic(), 0
+        for _ in difference.read(self._work.source.read(here), self._work.target.read(there)):
             self._work.pace.check()
+            count, compared = difference.compared - compared, difference.compared
+            size = count * known.spec.document_size
+            since = self._work.pace.spend(count, size, since=since)
         return difference, self._work.source.clock()
 
     # Keys.
@@ -212,22 +238,26 @@ class Verification:
 
     def _compare_keys(self, unit: Keys) -> tuple[int, list[Suspect]]:
         self._work.pace.check()
-        known = unit.collection
+        known, since = unit.collection, time.monotonic()
 
         def attempt() -> tuple[int, list[Suspect]]:
             # The target first: were it the source, a change between the two would make a
             # difference of what is about to be equal.
             there = self._work.target.lookup(Collection(known.target), unit.keys)
-            here = self._work.source.lookup(known.spec.collection, unit.keys)
+            narrowed = self._work.settings.read_of(known.spec.collection)
+            here = self._work.source.lookup(narrowed, unit.keys)
             differences = list(differing(unit.keys, here, there))
             if not differences:
                 return len(unit.keys), []
             return len(unit.keys), self._suspects(known, differences, self._work.source.clock())
 
         try:
-            return self._work.pace.retrying(f"verify keys of {known.target}", attempt)
+            compared = self._work.pace.retrying(f"verify keys of {known.target}", attempt)
         except CollectionGone:
             return 0, []
+        size = len(unit.keys) * known.spec.document_size
+        self._work.pace.spend(len(unit.keys), size, since=since)
+        return compared
 
     def _suspects(
         self,

@@ -25,3 +25,5 @@ class Work:
     verifiers: Executor
     pace: Pace
     bus: EventBus
+    #: The target as the source of the way back; None unless the migration is reversible.
+    way_back: Source | None = None

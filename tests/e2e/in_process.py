@@ -22,6 +22,7 @@ from limosa.events import (
     ChangesApplied,
     ChangesCaptured,
     Event,
+    PartitionVerified,
     PhaseChanged,
     Planned,
     ReadyToCommit,
@@ -42,6 +43,7 @@ MOMENTS: dict[str, Callable[[Event], bool]] = {
     "copy": lambda e: isinstance(e, BatchCopied) and e.documents > MANY,
     "index build": lambda e: e == PhaseChanged(Phase.INDEX_BUILD),
     "application": lambda e: e == PhaseChanged(Phase.CHANGE_EVENT_APPLICATION),
+    "verification": lambda e: isinstance(e, PartitionVerified),
     "commit": lambda e: isinstance(e, ChangesApplied),
 }
 
@@ -92,9 +94,15 @@ class Running:
         self._thread.start()
         return self
 
+    @property
+    def folder(self) -> Path:
+        """Where its state is."""
+        return self._folder
+
     def stop(self) -> None:
-        """Ask it to stop, and wait for that."""
+        """Ask it to stop, held or not, and wait for that."""
         self._stop.set()
+        self.release()
         self.end()
 
     def end(self, *, seconds: float = PATIENCE) -> Migration:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import bson
+from bson.codec_options import DatetimeConversion
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS
 from pymongo import MongoClient, ReadPreference
 
@@ -27,27 +28,32 @@ def differences(
     found = [f"{n}: missing" for n in sorted(left.keys() - right.keys())]
     found += [f"{n}: extra" for n in sorted(right.keys() - left.keys())]
     for name in sorted(left.keys() & right.keys()):
-        for part in ("options", "indexes"):
+        for part in ("type", "options", "indexes"):
             if left[name][part] != right[name][part]:
                 found.append(f"{name}: {part}: {left[name][part]} became {right[name][part]}")
+        if left[name]["type"] != "collection":
+            continue  # views; the documents of a time series are those of its buckets
         is_capped = dict(left[name]["options"]).get("capped", False)
         found += [f"{name}: {d}" for d in _documents(source, target, name, ordered=is_capped)]
     return found
 
 
 def described(client: Client) -> dict[str, dict[str, Any]]:
-    """Return options and indexes of each collection."""
+    """Return type, options and indexes of each collection, view and time series."""
     return {
         f"{database}.{info['name']}": {
+            "type": info["type"],
             "options": sorted((k, _plain(v)) for k, v in info["options"].items()),
             "indexes": sorted(
                 sorted((k, _plain(v)) for k, v in index.items())
                 for index in client[database][info["name"]].list_indexes()
-            ),
+            )
+            if info["type"] != "view"
+            else [],
         }
         for database in sorted(set(client.list_database_names()) - SYSTEM_DATABASES)
         for info in client[database].list_collections()
-        if info["type"] == "collection" and not info["name"].startswith("system.")
+        if not info["name"].startswith("system.") or info["name"].startswith("system.buckets.")
     }
 
 
@@ -75,7 +81,9 @@ def _read(client: Client, name: str) -> dict[bytes, bytes]:
     # The driver's types say that a collection has the documents of its client.
     raw: Any = client[database].get_collection(
         collection,
-        codec_options=DEFAULT_RAW_BSON_OPTIONS,
+        codec_options=DEFAULT_RAW_BSON_OPTIONS.with_options(
+            datetime_conversion=DatetimeConversion.DATETIME_AUTO
+        ),
         read_preference=ReadPreference.PRIMARY,
     )
     documents = raw.find({}, batch_size=5_000, hint=[("$natural", 1)])

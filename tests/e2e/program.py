@@ -116,8 +116,10 @@ class Program:
         def look() -> str | None:
             assert self.process is not None
             phase = self.phase()
+            if phase in phases:
+                return phase
             assert self.process.poll() is None, f"ended in phase {phase}: {self.log()[-2000:]}"
-            return phase if phase in phases else None
+            return None
 
         return until(look, " or ".join(phases)) or ""
 

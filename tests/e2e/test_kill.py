@@ -76,7 +76,8 @@ def test_kill(
     assert code == 0, program.log()[-3000:]
     assert program.phase() == "committed"
     assert differences(source_server.client, target_server.client) == []
-    assert hit == list(PLANS[seed])
+    assert (*hit[:-1], PLANS[seed][-1]) == PLANS[seed]
+    assert hit[-1] in ("commit", "committed")
 
 
 def _kill_in(program: Program, phase: str, application: Traffic, dice: random.Random) -> str:
@@ -84,7 +85,8 @@ def _kill_in(program: Program, phase: str, application: Traffic, dice: random.Ra
     program.await_start()
     if phase == "commit":
         _commit(program, application)
-    program.await_phase(phase)
+    # A second commit only completes the first, and on a busy machine is over before it is seen.
+    program.await_phase(phase, "committed")
     moment = time.monotonic() + dice.uniform(0, SPREAD)
     until(lambda: time.monotonic() > moment or program.phase() != phase, "moment")
     before = program.phase()

@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limosa.errors import IllegalTransition, PositionLost
+from limosa.model import ResumeToken
 from limosa.state import Failure, Migration, Phase, State
 
 NOON = datetime(2026, 1, 1, 12, tzinfo=UTC)
@@ -40,6 +41,9 @@ ALLOWED = {
     (State.PAUSED, State.FAILED),
     (State.COMMITTING, State.COMMITTED),
     (State.COMMITTING, State.FAILED),
+    (State.COMMITTED, State.REVERSING),
+    (State.REVERSING, State.RUNNING),
+    (State.REVERSING, State.FAILED),
     (State.FAILED, State.RUNNING),
 }
 
@@ -176,3 +180,70 @@ def test_is_never_stuck(wishes: list[State]) -> None:
             migration = migration.moved_to(wish)
 
     assert migration.state is State.COMMITTED or any(b is migration.state for b, _ in ALLOWED)
+
+
+@given(MIGRATIONS)
+def test_can_reverse_says_what_reversing_does(migration: Migration) -> None:
+    """A reversal is accepted exactly when it is shown as possible."""
+    for each in (migration, replace(migration, return_position=ResumeToken(b"there"))):
+        try:
+            after = each.reversing()
+        except IllegalTransition:
+            assert not each.can_reverse
+        else:
+            assert each.can_reverse
+            assert after.is_way_back != each.is_way_back
+
+
+def test_turned() -> None:
+    """A turn swaps the ends and what is blocked there, and nothing of the way there is left."""
+    committed = replace(
+        READY,
+        state=State.REVERSING,
+        source="a",
+        target="b",
+        blocked="source",
+        position=ResumeToken(b"old"),
+        return_position=ResumeToken(b"new"),
+        writable_at=NOON,
+        committed_at=NOON,
+        changes_applied=7,
+    )
+
+    turned = committed.turned(planned_at=LATER, applied_seq=9)
+
+    assert turned == Migration(
+        "m",
+        State.RUNNING,
+        source="b",
+        target="a",
+        blocked="target",
+        position=ResumeToken(b"new"),
+        planned_at=LATER,
+        applied_seq=9,
+        verified_seq=9,
+        changes_applied=7,
+        reversals=1,
+    )
+
+
+def test_failed_reversal_stays_one() -> None:
+    """A reversal that failed is taken up again, and nothing else is."""
+    failed = replace(READY, state=State.REVERSING, committed_at=NOON).moved_to(State.FAILED)
+
+    assert failed.begun().state is State.REVERSING
+    assert replace(READY, state=State.FAILED).begun().state is State.RUNNING
+    with pytest.raises(IllegalTransition):
+        failed.moved_to(State.RUNNING)
+    with pytest.raises(IllegalTransition):
+        replace(READY, state=State.FAILED).moved_to(State.REVERSING)
+
+
+def test_blocked_ends() -> None:
+    """The ends that are blocked are noted one by one."""
+    both = READY.with_blocked("target", is_blocked=True).with_blocked("source", is_blocked=True)
+
+    assert both.blocked == "source,target"
+    assert both.blocks("source")
+    assert both.with_blocked("source", is_blocked=False).blocked == "target"
+    assert not READY.blocks("target")

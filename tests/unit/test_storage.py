@@ -18,6 +18,7 @@ from bson.datetime_ms import DatetimeMS
 
 from limosa.canonical import key_for
 from limosa.errors import IllegalTransition, StateError
+from limosa.limits import Limits
 from limosa.model import (
     Collection,
     CollectionSpec,
@@ -88,6 +89,10 @@ def test_migration_round_trip(store: SqliteStore) -> None:
         target="mongodb://b:2",
         settings={"include": ["shop"], "workers": 4, "verify": False, "größe": None},
         position=ResumeToken(b"\0\xff"),
+        return_position=ResumeToken(b"\xff"),
+        blocked="source,target",
+        limits=Limits(load_level=1, megabytes_per_second=2.5),
+        throttled="target: replication lag 12 s",
         failure=Failure("code", "message", "hint"),
     )
 
@@ -256,6 +261,7 @@ def test_totals(store: SqliteStore) -> None:
         collections=2,
         partitions=3,
         partitions_copied=2,
+        collections_verified=1,
         partitions_verified=1,
         documents=20,
         bytes=10,

@@ -30,7 +30,7 @@ from limosa.events import (
     Retrying,
     StateChanged,
 )
-from limosa.model import Key, Mismatch, MismatchKind, Namespace, SchemaVerb
+from limosa.model import DefinitionKind, Key, Mismatch, MismatchKind, Namespace, SchemaVerb
 from limosa.state import Failure, Migration, Phase, State, Suspect, Totals
 from limosa.views import figures as text
 from limosa.views.keys import key_value
@@ -44,7 +44,7 @@ from limosa.views.status import (
     status_rows,
     verification_body,
 )
-from limosa.views.story import Level, level_of, progress_line, told
+from limosa.views.story import Level, entry, level_of, progress_line, told
 
 NOW = datetime(2026, 5, 4, 12, 0, tzinfo=UTC)
 PEOPLE = Namespace("shop", "people")
@@ -185,7 +185,18 @@ def test_progress_after_a_retry() -> None:
 def test_progress_goes_on_from_the_state() -> None:
     """After a restart the figures begin with what is recorded."""
     progress = Progress()
-    totals = Totals(1, 4, 2, 1, 400, 4000, 200, 2000, 100, 0, 1)
+    totals = Totals(
+        collections=1,
+        partitions=4,
+        partitions_copied=2,
+        partitions_verified=1,
+        documents=400,
+        bytes=4000,
+        documents_copied=200,
+        bytes_copied=2000,
+        documents_compared=100,
+        mismatches=1,
+    )
     progress.seed(totals, {PEOPLE: (400, 200, 100, 2000)})
     progress(BatchCopied(PEOPLE, 10, 100))
     progress(PartitionVerified(PEOPLE, "p/1", 100, 0, SECOND))
@@ -210,6 +221,18 @@ def test_progress_of_changes() -> None:
     progress(ChangesCaptured(3, NOW + SECOND))
     assert progress.figures().changes_waiting == 3
     assert progress.figures().lag == timedelta(seconds=5.5)
+
+
+def test_lag_before_anything_is_applied() -> None:
+    """The lag told at the start grows from then on, as long as nothing is applied."""
+    clock = Clock()
+    progress = Progress(clock=clock)
+    clock.now = 50_000.0
+    progress(ReadyToCommit(timedelta(seconds=1)))
+    progress(ChangesCaptured(3, NOW))
+    clock.now += 5
+
+    assert progress.figures().lag == timedelta(seconds=6)
 
 
 def test_progress_of_phases() -> None:
@@ -243,11 +266,13 @@ def example(kind: type[Any]) -> Event:
         "int": 3,
         "datetime": NOW,
         "timedelta": SECOND,
+        "timedelta | None": SECOND,
         "Namespace": PEOPLE,
         "State": State.RUNNING,
         "Phase": Phase.PLANNING,
         "SchemaVerb": SchemaVerb.CREATE,
         "Mismatch": Mismatch(MismatchKind.EXTRA, PEOPLE, SECRET_KEY),
+        "DefinitionKind": next(iter(DefinitionKind)),
         "Failure": Failure("write_refused", "it was refused", "correct it"),
     }
     named = getattr(kind, "__annotations__", {})
@@ -268,6 +293,22 @@ def test_every_event_is_told(event: Event) -> None:
     assert bytes(SECRET_KEY).hex() not in line.text + json.dumps(line.fields)
     assert line.event[0].islower()
     assert all("_" not in name for name in line.fields)
+
+
+@pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda e: type(e).__name__)
+def test_every_event_is_kept(event: Event) -> None:
+    """Every event but the details makes an entry of one line that is JSON and tells no key."""
+    found = entry(event, NOW)
+
+    if level_of(event) is Level.DEBUG:
+        assert found is None
+        return
+    assert found is not None
+    assert (found.kind, found.at, found.number) == (type(event).__name__, NOW, 0)
+    assert found.message
+    assert "\n" not in found.message
+    assert "it was refused" not in found.message + json.dumps(found.fields)
+    assert "secret-key" not in found.message + json.dumps(found.fields)
 
 
 @pytest.mark.parametrize("event", EVERY_EVENT, ids=lambda e: type(e).__name__)

@@ -25,10 +25,11 @@ def run(arguments: Sequence[str]) -> int:
 
     from ..errors import LimosaError
     from .app import app
+    from .listening import completed
 
     as_json = as_json_wanted(arguments)
     try:
-        code = app(args=list(arguments), prog_name="limosa", standalone_mode=False)
+        code = app(args=completed(arguments), prog_name="limosa", standalone_mode=False)
     except LimosaError as error:
         return report(error, as_json=as_json)
     except (typer.Abort, KeyboardInterrupt):

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from . import driving, examining, steering, watching
+from . import driving, examining, running, serving, steering, throttling, watching
 from .demo import demo_command
 
 app = typer.Typer(
@@ -42,6 +42,7 @@ def limosa(
 
 
 app.command("migrate")(driving.migrate)
+app.command("run")(running.run)
 app.command("plan")(examining.plan)
 app.command("doctor")(examining.doctor)
 app.command("status")(watching.status)
@@ -50,5 +51,8 @@ app.command("verify")(watching.verify)
 app.command("pause")(steering.pause)
 app.command("resume")(steering.resume)
 app.command("commit")(steering.commit)
+app.command("reverse")(steering.reverse)
+app.command("throttle")(throttling.throttle)
 app.command("cleanup")(steering.cleanup)
+app.command("serve")(serving.serve)
 app.command("demo")(demo_command)

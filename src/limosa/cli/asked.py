@@ -33,11 +33,29 @@ def _settings(
     *,
     include: options.Include = None,
     exclude: options.Exclude = None,
+    rename: options.Rename = None,
+    filter: options.Filter = None,
+    existing: options.ExistingData = options.OnTarget.KEEP,
     no_verify: options.NoVerify = False,
+    block_writes: options.BlockWrites = options.Blocked.NONE,
+    reversible: options.Reversible = False,
+    indexes: options.Indexes = options.IndexesWhen.AFTER,
+    accounts: options.Accounts = False,
 ) -> Settings:
-    from ..settings import Settings
+    from ..settings import IndexMode, Settings, WriteBlocking
 
-    return Settings.of(include=include or (), exclude=exclude or (), verify=not no_verify)
+    return Settings.of(
+        include=include or (),
+        exclude=exclude or (),
+        renames=rename or (),
+        filters=filter or (),
+        existing=existing.value,
+        verify=not no_verify,
+        write_blocking=WriteBlocking(block_writes.value),
+        reversible=reversible,
+        indexes=IndexMode(indexes.value),
+        accounts=accounts,
+    )
 
 
 def _evaluated(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
@@ -46,8 +64,9 @@ def _evaluated(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
     return {
         name: parameter.replace(
             kind=inspect.Parameter.KEYWORD_ONLY,
-            annotation=eval(parameter.annotation, names),  # noqa: S307 - our own source
+            annotation=eval(a, names) if isinstance(a, str) else a,  # noqa: S307 - our own source
         )
         for name, parameter in inspect.signature(function).parameters.items()
         if name != "settings"
+        for a in (parameter.annotation,)
     }

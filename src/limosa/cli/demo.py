@@ -34,9 +34,6 @@ def demo_command(
     servers document by document. Needs nothing but a mongod, and leaves nothing behind.
     """
     shown = demo(documents=documents, rate=rate, follow=follow, quiet=quiet, verbose=verbose)
-    from .demonstration import print_summary
-
-    print_summary(shown)
     if not shown.is_equal:
         raise typer.Exit(Exit.MISMATCHES)
 
@@ -50,14 +47,14 @@ def demo(
     verbose: bool = False,
 ) -> Demonstration:
     """
-    Run the demonstration and return what was seen; *follow* is in seconds.
+    Run the demonstration, print its summary and return what was seen; *follow* is in seconds.
 
     Raises:
         EmbeddedUnavailable: there is no ``mongod``.
         PermanentError: the migration failed.
     """
     # Drivers and rich are loaded only now: `limosa --help` needs neither.
-    from .demonstration import demonstrated
+    from .demonstration import demonstrated, summarize
     from .display import Display
 
     return demonstrated(
@@ -66,4 +63,5 @@ def demo(
         documents=documents,
         rate=rate,
         follow=follow,
+        finish=summarize,
     )

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import sys
 import tempfile
 import threading
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -38,6 +39,7 @@ from ..views.figures import count, duration, plural, size
 from ..views.story import Level
 from ..workload import Comparison, Counters, Filled, Traffic, compare, fill
 from .display import Display
+from .listening import ANYWHERE, shown
 
 E = TypeVar("E", bound=Event)
 
@@ -115,22 +117,42 @@ class Chronicle:
 
 
 def demonstrated(
-    display: Callable[[], Display], *, documents: int, rate: float, follow: float
+    display: Callable[[], Display],
+    *,
+    documents: int,
+    rate: float,
+    follow: float,
+    finish: Callable[[Demonstration, str], None] = lambda _seen, _url: None,
 ) -> Demonstration:
     """
     Migrate between two new servers under traffic, and compare them.
+
+    *finish* is called with what was seen and the address of the dashboard, which is gone when
+    that returns.
 
     Raises:
         EmbeddedUnavailable: there is no ``mongod``.
         PermanentError: the migration failed.
     """
+    with tempfile.TemporaryDirectory() as temporary:
+        state = Path(temporary) / NAME
+        folder = catalog.folder_for(NAME, state)
+        with shown(folder, ANYWHERE, looks_only=True) as url:
+            _say(f"dashboard: {url}")
+            seen = _demonstrated(display, state, documents=documents, rate=rate, follow=follow)
+            finish(seen, url)
+    return seen
+
+
+def _demonstrated(
+    display: Callable[[], Display], state: Path, *, documents: int, rate: float, follow: float
+) -> Demonstration:
     began = datetime.now(UTC)
-    with _two_servers() as (source, target), tempfile.TemporaryDirectory() as temporary:
+    with _two_servers() as (source, target):
         _say(f"filling the source with {count(documents)} documents")
         filled = fill(source.uri, documents=documents)
         _say(f"an application writes to it, {count(rate)} times a second")
         with Traffic(source.uri, rate=rate) as traffic:
-            state = Path(temporary) / NAME
             cut_over = _migrated(source, target, traffic, display(), state, follow=follow)
             _say(
                 "comparing both servers by a full scan; for this alone the application still waits"
@@ -147,6 +169,15 @@ def demonstrated(
     return Demonstration(
         filled, migration, totals, chronicle, before, after, held, comparison, took
     )
+
+
+def summarize(seen: Demonstration, url: str) -> None:
+    """Print the summary; if a person is there to look at the dashboard, wait for Enter."""
+    print_summary(seen)
+    if sys.stdin.isatty() and sys.stdout.isatty():
+        _say(f"the dashboard stays at {url} until you press Enter")
+        with suppress(KeyboardInterrupt):  # Ctrl-C is as good
+            sys.stdin.readline()
 
 
 def print_summary(seen: Demonstration) -> None:

@@ -9,12 +9,14 @@ from typing import TYPE_CHECKING, Any
 import typer
 
 from ..errors import ConfigError
-from . import options
+from . import listening, options
 from .asked import with_settings
 from .exits import Exit, exit_for_code, say
 from .options import CommitWhen, LogFormat
+from .throttling import with_limits
 
 if TYPE_CHECKING:
+    from ..limits import LimitChange
     from ..settings import Settings
     from ..state import Migration
     from ..views.status import Status
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 
 @with_settings
+@with_limits
 def migrate(
     source: options.Source,
     target: options.Target,
@@ -32,11 +35,13 @@ def migrate(
     commit: options.Commit = CommitWhen.MANUAL,
     workers: options.Workers = 4,
     retry_for: options.RetryFor = "10m",
+    listen: listening.Listen = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
     log_format: options.Log = LogFormat.TEXT,
     quiet: options.Quiet = False,
     verbose: options.Verbose = False,
+    limits: LimitChange,
 ) -> None:
     """
     Migrate SOURCE to TARGET while the application goes on.
@@ -66,20 +71,30 @@ def migrate(
         commit=commit.value,
         workers=workers,
         retry_for=patience,
+        limits=limits,
+        listen=listen,
     )
     _print_result(migration, state, as_json=json)
     raise typer.Exit(_end(migration, stopped, as_json=json or log_format is LogFormat.JSON))
 
 
 def _drive(
-    source: str, target: str, display: Display, **given: Any
+    source: str, target: str, display: Display, *, listen: str | None, **given: Any
 ) -> tuple[Migration, Exit | None]:
     from .. import migrations
     from ..state import State
+    from ..views.story import Level
     from .interrupts import Interrupts
 
     stop = threading.Event()
-    with Interrupts(stop, display.say) as interrupts, display:
+    folder = migrations.folder_of(source, target, name=given["name"], state=given["state"])
+    with (
+        Interrupts(stop, display.say) as interrupts,
+        display,
+        listening.shown(folder, listen) as url,
+    ):
+        if url:
+            display.say(f"dashboard: {url}", level=Level.INFO, event="listening")
         migration = migrations.migrate(source, target, **given, on_event=display, stop=stop)
         if interrupts.exit is not None and migration.state not in (State.COMMITTED, State.FAILED):
             display.say(

@@ -21,6 +21,29 @@ class CommitWhen(StrEnum):
     MANUAL = "manual"
 
 
+class OnTarget(StrEnum):
+    """What the target may hold before."""
+
+    KEEP = "keep"
+    REFUSE = "refuse"
+
+
+class IndexesWhen(StrEnum):
+    """When the secondary indexes are built."""
+
+    AFTER = "afterDataCopy"
+    BEFORE = "beforeDataCopy"
+    NEVER = "never"
+
+
+class Blocked(StrEnum):
+    """At which ends other writers are kept out."""
+
+    NONE = "none"
+    TARGET = "target"
+    BOTH = "both"
+
+
 class LogFormat(StrEnum):
     """How the story of a migration is written."""
 
@@ -57,12 +80,35 @@ Include: TypeAlias = Annotated[
         "--include",
         "-i",
         metavar="PATTERN",
-        help="Migrate only these: database or database.collection, with * and ?; repeatable.",
+        help="Migrate only these: database or database.collection, each a name, with * and ?, or "
+        "/regex/; repeatable.",
     ),
 ]
 Exclude: TypeAlias = Annotated[
     list[str] | None,
     typer.Option("--exclude", "-x", metavar="PATTERN", help="Leave these out; repeatable."),
+]
+Rename: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--rename",
+        metavar="OLD=NEW",
+        help="Give a database, or database.collection, another name on the target; repeatable.",
+    ),
+]
+Filter: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--filter",
+        metavar="PATTERN=QUERY",
+        help="Migrate only documents that match the query, which is extended JSON; repeatable.",
+    ),
+]
+ExistingData: TypeAlias = Annotated[
+    OnTarget,
+    typer.Option(
+        "--existing", help="Keep what else is on the target, or refuse one that is not empty."
+    ),
 ]
 State: TypeAlias = Annotated[
     Path | None,
@@ -91,6 +137,10 @@ NameOption: TypeAlias = Annotated[
     ),
 ]
 
+Server: TypeAlias = Annotated[
+    str | None,
+    typer.Option("--server", metavar="URL", help="Ask this `limosa serve` instead."),
+]
 
 NewName: TypeAlias = Annotated[
     str | None,
@@ -102,6 +152,22 @@ Commit: TypeAlias = Annotated[
 ]
 NoVerify: TypeAlias = Annotated[
     bool, typer.Option("--no-verify", help="Do not compare source and target.")
+]
+BlockWrites: TypeAlias = Annotated[
+    Blocked,
+    typer.Option(
+        "--block-writes",
+        help="Keep others from writing to the target until the commit, or to both in turn.",
+    ),
+]
+Indexes: TypeAlias = Annotated[
+    IndexesWhen, typer.Option("--indexes", help="When the target's secondary indexes are built.")
+]
+Accounts: TypeAlias = Annotated[
+    bool, typer.Option("--accounts", help="Carry users and roles over too, with their passwords.")
+]
+Reversible: TypeAlias = Annotated[
+    bool, typer.Option("--reversible", help="Allow `limosa reverse` after the commit.")
 ]
 Workers: TypeAlias = Annotated[
     int, typer.Option("--workers", min=1, max=256, help="Partitions copied at once.")

@@ -1,4 +1,4 @@
-"""`limosa pause`, `resume`, `commit` and `cleanup`: steer a migration from any shell."""
+"""`limosa pause`, `resume`, `commit`, `reverse` and `cleanup`: steer a migration from any shell."""
 
 from __future__ import annotations
 
@@ -7,9 +7,9 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from ..errors import ConfigError, IllegalTransition, LeaseHeld, StateError
-from . import options
-from .exits import Exit, exit_for_code, say
+from ..errors import ConfigError, IllegalTransition, LeaseHeld, LimosaError, StateError
+from . import options, remote
+from .exits import Exit, exit_for_code, redacted, say
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -25,12 +25,16 @@ def pause(
     name: options.NameArgument = None,
     name_option: options.NameOption = None,
     state: options.State = None,
+    server: options.Server = None,
 ) -> None:
     """
     Have the migration rest.
 
     Changes are captured all the while, so that none is lost.
     """
+    if server:
+        remote.steer(server, "pause", name=options.one_name(name, name_option), state=state)
+        return
     from ..state import State
 
     _move(options.one_name(name, name_option), state, to=State.PAUSED)
@@ -40,8 +44,12 @@ def resume(
     name: options.NameArgument = None,
     name_option: options.NameOption = None,
     state: options.State = None,
+    server: options.Server = None,
 ) -> None:
     """Have a paused migration go on."""
+    if server:
+        remote.steer(server, "resume", name=options.one_name(name, name_option), state=state)
+        return
     from ..state import State
 
     _move(options.one_name(name, name_option), state, to=State.RUNNING)
@@ -54,6 +62,7 @@ def commit(
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait until the migration is committed.")
     ] = True,
+    server: options.Server = None,
 ) -> None:
     """
     Cut over to the target and end the migration.
@@ -61,6 +70,9 @@ def commit(
     The last changes are drained and the target completed. Stop the application's writes to the
     source first; it may write to the target as soon as this command says so.
     """
+    if server:
+        named = options.one_name(name, name_option)
+        raise typer.Exit(remote.commit(server, name=named, state=state, wait=wait))
     from ..state import Migration, State
     from .opened import opened
 
@@ -77,6 +89,31 @@ def commit(
     raise typer.Exit(code)
 
 
+def reverse(
+    name: options.NameArgument = None,
+    name_option: options.NameOption = None,
+    state: options.State = None,
+    server: options.Server = None,
+) -> None:
+    """
+    Have changes flow back from the target to the source.
+
+    For a committed migration that was begun with --reversible. The same `limosa migrate` command
+    again then follows the target, from the moment it became writable, until the next commit.
+    """
+    if server:
+        remote.steer(server, "reverse", name=options.one_name(name, name_option), state=state)
+        return
+    from ..state import Migration
+    from .opened import opened
+
+    with opened(options.one_name(name, name_option), state) as migration:
+        after = migration.store.update(Migration.reversing)
+        typer.echo(f"{after.name} is {after.state}")
+        if not _is_driven(migration):
+            typer.echo(_NOT_DRIVEN)
+
+
 def cleanup(
     name: options.NameArgument = None,
     name_option: options.NameOption = None,
@@ -85,11 +122,17 @@ def cleanup(
         bool, typer.Option("--force", help="Also a migration that is not committed.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    source: Annotated[
+        str, typer.Option("--source", envvar="LIMOSA_SOURCE", help="URI of a blocked source.")
+    ] = "",
+    target: Annotated[
+        str, typer.Option("--target", envvar="LIMOSA_TARGET", help="URI of a blocked target.")
+    ] = "",
 ) -> None:
     """
     Remove the local state of a committed migration.
 
-    Source and target stay as they are.
+    Source and target stay as they are, except that writes which it has blocked are allowed again.
     """
     from .. import catalog
 
@@ -102,8 +145,22 @@ def cleanup(
     if not yes and not _agreed(f"Remove the state of {folder.name!r} in {folder.path}?"):
         typer.echo("nothing was removed")
         return
+    _lift_blocks(folder, [uri for uri in (source, target) if uri], force=force)
     catalog.remove(folder)
     typer.echo(f"{folder.name} is removed")
+
+
+def _lift_blocks(folder: Folder, uris: list[str], *, force: bool) -> None:
+    from ..releasing import lift_blocks
+
+    try:
+        for end in lift_blocks(folder, uris):
+            typer.echo(f"writes to the {end} are allowed again")
+    except LimosaError as error:
+        if not force:
+            raise
+        # What cannot be read, or not be reached, must not keep the state from being removed.
+        typer.echo(f"writes may still be blocked: {redacted(str(error))}", err=True)
 
 
 def _move(name: str | None, folder: Path | None, *, to: State) -> None:

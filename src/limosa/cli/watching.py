@@ -29,8 +29,15 @@ def status(
     watch: Annotated[
         bool, typer.Option("--watch", help="Look again every second until it is committed.")
     ] = False,
+    server: options.Server = None,
 ) -> None:
     """Show how far a migration is, from any shell."""
+    if server:
+        from . import remote
+
+        named = options.one_name(name, name_option)
+        remote.status(server, name=named, state=state, as_json=json, watch=watch)
+        return
     from .opened import opened
 
     with opened(options.one_name(name, name_option), state) as migration:

@@ -44,6 +44,7 @@ class Options:
     cache_gb: float = 0.25
     oplog_mb: int = 1024  # an upper limit, not allocated in advance
     parameters: Mapping[str, str | int | bool] = field(default_factory=dict)  # --setParameter
+    arguments: tuple[str, ...] = ()  # whatever else mongod's command line takes
     binary: Path | None = None  # else as `mongod_binary` finds it
 
 
@@ -204,7 +205,7 @@ class Mongod:
         for name, value in options.parameters.items():
             text = str(value).lower() if isinstance(value, bool) else str(value)
             command += ["--setParameter", f"{name}={text}"]
-        return command
+        return [*command, *options.arguments]
 
 
 def mongod_binary() -> Path:

@@ -21,6 +21,7 @@ from ..state import (
     Suspect,
     Totals,
 )
+from ..steps import StepProgress
 
 
 class StateStore(Protocol):
@@ -48,8 +49,41 @@ class StateStore(Protocol):
         """Store the whole plan in one step; what an unfinished plan left is replaced."""
         ...
 
+    def remember_target(
+        self, ids: Mapping[Namespace, str], change: Callable[[Migration], Migration]
+    ) -> Migration:
+        """
+        Store the target's identities of its collections by their names there, with *change*.
+
+        That is one step; the migration is returned.
+        """
+        ...
+
+    def turn(
+        self,
+        collections: Sequence[CollectionProgress],
+        *,
+        held: Iterable[Partition],
+        pending: Iterable[Partition],
+        change: Callable[[Migration], Migration],
+    ) -> Migration:
+        """
+        Replace the plan by that of the way back, with *change*, in one step.
+
+        Documents of the partitions *held* are on both ends already. The migration is returned.
+        """
+        ...
+
     def collections(self) -> list[CollectionProgress]:
         """Return all collections, dropped ones included, in order of planning."""
+        ...
+
+    def save_occupied(self, namespaces: Iterable[Namespace]) -> None:
+        """Replace what is known to be on the target and not the migration's."""
+        ...
+
+    def occupied(self) -> frozenset[Namespace]:
+        """Return what was on the target before anything was written, as far as it still counts."""
         ...
 
     def save_collection(self, collection: CollectionProgress) -> None:
@@ -100,6 +134,14 @@ class StateStore(Protocol):
         """Return documents planned, copied, compared and bytes copied by target namespace."""
         ...
 
+    def steps(self) -> list[StepProgress]:
+        """Return the steps that were begun, in their order."""
+        ...
+
+    def save_step(self, step: StepProgress) -> None:
+        """Add a step, or replace the one of that name; may be called without the lease."""
+        ...
+
     def close(self) -> None:
         """Give the lease back, if held, and close the file."""
         ...
@@ -145,6 +187,10 @@ class ChangeBuffer(Protocol):
 
     def trim(self, *, through: int) -> None:
         """Drop batches up to *through*."""
+        ...
+
+    def clear(self) -> None:
+        """Drop all batches and the position; the numbers go on."""
         ...
 
     def close(self) -> None:

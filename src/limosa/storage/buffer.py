@@ -114,6 +114,11 @@ class SqliteBuffer:
             if _is_mostly_free(db):
                 db.execute("VACUUM")
 
+    def clear(self) -> None:
+        with self._writer.writing("clear the buffer") as db:
+            db.execute("DELETE FROM batches")
+            db.execute("DELETE FROM position")
+
     def close(self) -> None:
         try:
             self._reader.close()

@@ -122,9 +122,14 @@ def _prepare(
 
 def _recognise(path: Path, connection: sqlite3.Connection, layout: Format) -> bool:
     """Return whether the file is empty; raise unless it is that or one of ours."""
-    (version,) = connection.execute("PRAGMA user_version").fetchone()
-    (application_id,) = connection.execute("PRAGMA application_id").fetchone()
-    (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    # In one transaction: another process may be making the file at this moment.
+    connection.execute("BEGIN")
+    try:
+        (version,) = connection.execute("PRAGMA user_version").fetchone()
+        (application_id,) = connection.execute("PRAGMA application_id").fetchone()
+        (tables,) = connection.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    finally:
+        connection.execute("ROLLBACK")
     if (version, application_id, tables) == (0, 0, 0):
         return True
     if application_id != layout.application_id or version < 1:

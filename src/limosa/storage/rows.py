@@ -7,12 +7,14 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import fields
 from datetime import UTC, datetime
+from functools import lru_cache
 from typing import Any
 
 import bson
 from bson import json_util
 
 from ..canonical import readable
+from ..limits import Limits
 from ..model import (
     Collection,
     CollectionSpec,
@@ -32,13 +34,15 @@ from ..state import (
     State,
     Suspect,
 )
+from ..steps import StepProgress
 from .encoding import EXACT
 
 _TIMES = tuple(f.name for f in fields(Migration) if f.name.endswith(("_at", "_to")))
+_TOKENS = ("position", "return_position")
 _PLAIN = tuple(
     f.name
     for f in fields(Migration)
-    if f.name not in {*_TIMES, "state", "settings", "position", "failure"}
+    if f.name not in {*_TIMES, "state", "settings", "limits", "failure", *_TOKENS}
 )
 
 
@@ -56,7 +60,8 @@ def migration_row(migration: Migration) -> dict[str, Any]:
         **{name: time and time_text(time) for name, time in times.items()},
         "state": migration.state.value,
         "settings": json.dumps(dict(migration.settings), ensure_ascii=False),
-        "position": migration.position,
+        "limits": json.dumps(migration.limits.stored()),
+        **{name: getattr(migration, name) for name in _TOKENS},
         "failure_code": failure and failure.code,
         "failure_message": failure and failure.message,
         "failure_hint": failure and failure.hint,
@@ -70,12 +75,19 @@ def migration_of(row: sqlite3.Row) -> Migration:
         values[name] = row[name] and datetime.fromisoformat(row[name])
     values["state"] = State(row["state"])
     values["settings"] = json.loads(row["settings"])
-    values["position"] = None if row["position"] is None else ResumeToken(row["position"])
+    values["limits"] = _limits_of(row["limits"])
+    for name in _TOKENS:
+        values[name] = None if row[name] is None else ResumeToken(row[name])
     if row["failure_code"] is not None:
         values["failure"] = Failure(
             row["failure_code"], row["failure_message"], row["failure_hint"]
         )
     return Migration(**values)
+
+
+@lru_cache(maxsize=2)  # read with every look at the migration, and hardly ever another one
+def _limits_of(text: str) -> Limits:
+    return Limits.restored(json.loads(text))
 
 
 def collection_row(progress: CollectionProgress) -> dict[str, Any]:
@@ -88,6 +100,7 @@ def collection_row(progress: CollectionProgress) -> dict[str, Any]:
         "source_collection": spec.collection.namespace.collection,
         "target_database": progress.target.database,
         "target_collection": progress.target.collection,
+        "target_id": progress.target_id,
         "is_dropped": progress.is_dropped,
         "is_indexed": progress.is_indexed,
         "documents": spec.documents,
@@ -114,6 +127,7 @@ def collection_of(row: sqlite3.Row) -> CollectionProgress:
         target=Namespace(row["target_database"], row["target_collection"]),
         is_dropped=bool(row["is_dropped"]),
         is_indexed=bool(row["is_indexed"]),
+        target_id=row["target_id"],
     )
 
 
@@ -152,6 +166,28 @@ def partitions_of(rows: Iterable[sqlite3.Row]) -> list[PartitionProgress]:
     return partitions
 
 
+def step_row(step: StepProgress) -> dict[str, Any]:
+    """Return the columns of *step*."""
+    times = {"began_at": step.began_at, "ended_at": step.ended_at}
+    plain = {f.name: getattr(step, f.name) for f in fields(step) if f.name not in times}
+    return {**plain, **{name: time and time_text(time) for name, time in times.items()}}
+
+
+def step_of(row: sqlite3.Row) -> StepProgress:
+    """Return the step that *row* holds."""
+    return StepProgress(
+        name=row["name"],
+        position=row["position"],
+        attempts=row["attempts"],
+        last_error=row["last_error"],
+        gave_up=bool(row["gave_up"]),
+        awaits_tasks=bool(row["awaits_tasks"]),
+        tasks_done=row["tasks_done"],
+        began_at=row["began_at"] and datetime.fromisoformat(row["began_at"]),
+        ended_at=row["ended_at"] and datetime.fromisoformat(row["ended_at"]),
+    )
+
+
 def suspect_row(suspect: Suspect) -> tuple[Any, ...]:
     """Return all columns of *suspect*, in the order of the table."""
     mismatch = suspect.mismatch
@@ -183,3 +219,10 @@ def mismatch_of(row: sqlite3.Row) -> Mismatch:
     """Return the mismatch that *row* holds."""
     namespace = Namespace(row["database"], row["collection"])
     return Mismatch(MismatchKind(row["kind"]), namespace, Key(row["key"]))
+
+
+def save_occupied(db: sqlite3.Connection, namespaces: Iterable[Namespace]) -> None:
+    """Replace what the table of that name holds."""
+    db.execute("DELETE FROM occupied")
+    rows = sorted((n.database, n.collection) for n in namespaces)
+    db.executemany("INSERT INTO occupied VALUES (?, ?)", rows)

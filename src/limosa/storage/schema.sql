@@ -27,7 +27,14 @@ CREATE TABLE IF NOT EXISTS migration (
     documents_rechecked INTEGER NOT NULL,
     failure_code TEXT,
     failure_message TEXT,
-    failure_hint TEXT
+    failure_hint TEXT,
+    reversals INTEGER NOT NULL,         -- how often source and target have changed places
+    return_position BLOB,               -- resume token of the target, from before it was writable
+    return_lost_at TEXT,                -- estimated
+    limits TEXT NOT NULL,               -- JSON
+    throttled TEXT NOT NULL,            -- why it is slower than it could be
+    position_lost_at TEXT,              -- estimated
+    blocked TEXT NOT NULL               -- "source", "target" or both with a comma
 );
 
 CREATE TABLE IF NOT EXISTS collections (
@@ -37,6 +44,7 @@ CREATE TABLE IF NOT EXISTS collections (
     source_collection TEXT NOT NULL,
     target_database TEXT NOT NULL,
     target_collection TEXT NOT NULL,
+    target_id TEXT NOT NULL,            -- the target's own, once a way back begins there
     is_dropped INTEGER NOT NULL,
     is_indexed INTEGER NOT NULL,
     documents INTEGER NOT NULL,         -- estimated
@@ -55,6 +63,12 @@ CREATE TABLE IF NOT EXISTS collections (
 );
 
 CREATE INDEX IF NOT EXISTS collections_dropped ON collections (id) WHERE is_dropped;
+
+CREATE TABLE IF NOT EXISTS occupied (   -- what the target held before anything was written
+    database TEXT NOT NULL,
+    collection TEXT NOT NULL,
+    PRIMARY KEY (database, collection)
+) WITHOUT ROWID;
 
 CREATE TABLE IF NOT EXISTS partitions (
     id TEXT PRIMARY KEY,                -- "<collection id>/<number>"
@@ -95,6 +109,18 @@ CREATE TABLE IF NOT EXISTS suspects (
     counts INTEGER NOT NULL,            -- seen again with the source unchanged
     PRIMARY KEY (collection_id, key)
 ) WITHOUT ROWID;
+
+CREATE TABLE IF NOT EXISTS steps (
+    position INTEGER NOT NULL,          -- in the order of steps, from 0
+    name TEXT PRIMARY KEY,
+    attempts INTEGER NOT NULL,
+    last_error TEXT NOT NULL,           -- one line; empty while an attempt goes on
+    gave_up INTEGER NOT NULL,           -- no further attempt is made by itself
+    awaits_tasks INTEGER NOT NULL,      -- something follows the commit
+    tasks_done INTEGER NOT NULL,        -- of what follows it, from the first on
+    began_at TEXT,                      -- wall clock
+    ended_at TEXT
+);
 
 -- What a dropped collection has differed in is of no interest any more.
 CREATE VIEW IF NOT EXISTS differences AS

@@ -22,6 +22,7 @@ from ..state import (
     Suspect,
     Totals,
 )
+from ..steps import StepProgress
 from .database import Database, Format
 from .errors import translated, understood
 from .lease import Lease
@@ -33,6 +34,9 @@ from .rows import (
     mismatch_of,
     partition_row,
     partitions_of,
+    save_occupied,
+    step_of,
+    step_row,
     suspect_of,
     suspect_row,
     time_text,
@@ -116,17 +120,51 @@ class SqliteStore:
         # Cutting partitions asks the source: before the transaction, not inside it.
         rows = [partition_row(partition) for partition in partitions]
         with self._writing("store the plan") as db:
-            for table in ("partitions", "suspects", "collections"):
-                db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
-            for collection in collections:
-                _save_collection(db, collection)
-            _add_partitions(db, rows)
+            _replace_plan(db, collections, rows)
             db.execute("UPDATE migration SET planned_at = ?", (time_text(planned_at),))
+
+    def remember_target(
+        self, ids: Mapping[Namespace, str], change: Callable[[Migration], Migration]
+    ) -> Migration:
+        rows = [(id_, name.database, name.collection) for name, id_ in ids.items()]
+        with self._writing("store the identities of the target's collections") as db:
+            db.execute("UPDATE collections SET target_id = ''")
+            db.executemany(_REMEMBER, rows)
+            after = change(_migration(self._database, db))
+            _replace_migration(db, after)
+        return after
+
+    def turn(
+        self,
+        collections: Sequence[CollectionProgress],
+        *,
+        held: Iterable[Partition],
+        pending: Iterable[Partition],
+        change: Callable[[Migration], Migration],
+    ) -> Migration:
+        there = [partition_row(partition) for partition in held]
+        rows = [partition_row(partition) for partition in pending]
+        with self._writing("turn the migration round") as db:
+            _replace_plan(db, collections, there)
+            db.execute("DELETE FROM steps")
+            db.execute("UPDATE partitions SET status = 'copied', documents_copied = documents")
+            _add_partitions(db, rows)
+            after = change(_migration(self._database, db))
+            _replace_migration(db, after)
+        return after
 
     def collections(self) -> list[CollectionProgress]:
         rows = self._rows("read the collections", "SELECT * FROM collections ORDER BY number")
         with understood(self._database.path, "read the collections"):
             return [collection_of(row) for row in rows]
+
+    def save_occupied(self, namespaces: Iterable[Namespace]) -> None:
+        with self._writing("store what the target holds") as db:
+            save_occupied(db, namespaces)
+
+    def occupied(self) -> frozenset[Namespace]:
+        rows = self._rows("read what the target held", "SELECT * FROM occupied")
+        return frozenset(Namespace(*row) for row in rows)
 
     def save_collection(self, collection: CollectionProgress) -> None:
         with self._writing(f"store collection {collection.spec.collection}") as db:
@@ -209,6 +247,15 @@ class SqliteStore:
         rows = self._rows("read the progress", _BY_NAMESPACE)
         return {Namespace(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
 
+    def steps(self) -> list[StepProgress]:
+        rows = self._rows("read the steps", "SELECT * FROM steps ORDER BY position")
+        with understood(self._database.path, "read the steps"):
+            return [step_of(row) for row in rows]
+
+    def save_step(self, step: StepProgress) -> None:
+        with self._writing(f"store step {step.name!r}") as db:
+            _insert(db, "INSERT OR REPLACE INTO steps", step_row(step))
+
     def close(self) -> None:
         try:
             if self._lease is not None:
@@ -254,8 +301,14 @@ _PARTITIONS = """
     ORDER BY c.bytes DESC, p.id
 """
 
+_REMEMBER = """
+    UPDATE collections SET target_id = ?
+    WHERE target_database = ? AND target_collection = ? AND NOT is_dropped
+"""
+
 _TOTALS = """
     SELECT count(*) AS collections,
+           coalesce(sum(partitions_verified >= partitions), 0) AS collections_verified,
            coalesce(sum(partitions), 0) AS partitions,
            coalesce(sum(partitions_copied), 0) AS partitions_copied,
            coalesce(sum(partitions_verified), 0) AS partitions_verified,
@@ -298,6 +351,18 @@ def _migration(database: Database, db: sqlite3.Connection) -> Migration:
 
 def _replace_migration(db: sqlite3.Connection, migration: Migration) -> None:
     _insert(db, "INSERT OR REPLACE INTO migration", {"only": 1, **migration_row(migration)})
+
+
+def _replace_plan(
+    db: sqlite3.Connection,
+    collections: Iterable[CollectionProgress],
+    partitions: Iterable[tuple[Any, ...]],
+) -> None:
+    for table in ("partitions", "suspects", "collections"):
+        db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
+    for collection in collections:
+        _save_collection(db, collection)
+    _add_partitions(db, partitions)
 
 
 def _save_collection(db: sqlite3.Connection, collection: CollectionProgress) -> None:

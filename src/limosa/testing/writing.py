@@ -201,6 +201,27 @@ class WritingConformance:
         assert set(found) == {i["name"] for i in _INDEXES}
         assert found["t_1"].get("expireAfterSeconds") != 3600
 
+    def test_relax(self, subject: Subject) -> None:
+        """What holds at the end can be taken back, and brought back again."""
+        spec = _spec(subject, _INDEXES)
+        subject.target.relax(spec)  # there is none yet
+        subject.target.prepare(spec)
+        subject.target.finish(spec, Readiness.COMPLETE)
+
+        for _ in range(2):
+            subject.target.relax(spec)
+
+        subject.target.apply(
+            subject.namespace, {key_for(i): _document({"_id": i, "u": 1}) for i in range(2)}
+        )
+        found = {i["name"]: i for i in spec_of(subject.target, subject.namespace).indexes}
+        assert found["t_1"].get("expireAfterSeconds") != 3600
+        subject.target.apply(subject.namespace, {key_for(1): None})
+        for readiness in (Readiness.WRITABLE, Readiness.COMPLETE):
+            assert list(subject.target.finish(spec, readiness)) == []
+        found_then = spec_of(subject.target, subject.namespace).indexes
+        assert _indexes(found_then) == _indexes(_INDEXES)
+
     def test_unfinished(self, subject: Subject) -> None:
         """An index that cannot be made unique is named, and the others are made."""
         spec = _spec(subject, _INDEXES)

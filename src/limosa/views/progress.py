@@ -20,6 +20,7 @@ from ..events import (
     KeysVerified,
     MigrationStarted,
     MismatchFound,
+    PaceChanged,
     PartitionCopied,
     PartitionVerified,
     PhaseChanged,
@@ -76,6 +77,7 @@ class Figures:
     mismatches: int = 0
     lag: timedelta | None = None
     can_commit: bool = False
+    throttled: str = ""  # why it is slower than it could be
     writable_after: timedelta | None = None  # since the engine saw the commit
     documents_rate: float = 0.0
     bytes_rate: float = 0.0
@@ -345,6 +347,7 @@ class Progress:
                 self._turn_to(phase)
             case ReadyToCommit(lag):
                 self._figures = replace(figures, can_commit=True, lag=lag)
+                self._applied_last = self._clock()
             case TargetWritable(took):
                 self._figures = replace(figures, writable_after=took, lag=timedelta())
             case Committed():
@@ -354,6 +357,8 @@ class Progress:
                 self._figures = replace(figures, state=State.FAILED, can_commit=False)
             case Retrying():
                 self._figures = replace(figures, retries=figures.retries + 1)
+            case PaceChanged(throttled):
+                self._figures = replace(figures, throttled=throttled)
             case _:
                 pass
 

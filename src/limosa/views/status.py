@@ -38,12 +38,30 @@ class Status:
         migration = self.migration
         if migration.state is State.COMMITTED:
             return timedelta()
-        if migration.applied_to is None:
+        if migration.applied_to is None or migration.is_reversing:
             return None
         captured = migration.captured_to
         fresh = captured is not None and self.now - captured < _CAPTURE_ALIVE
         until = captured if captured is not None and fresh and self.is_driven else self.now
         return max(timedelta(), until - migration.applied_to)
+
+    @property
+    def throttled(self) -> str:
+        """Why it is slower than it could be at this moment; "" if it is not."""
+        is_at_work = self.migration.state is State.RUNNING and self.is_driven
+        return self.migration.throttled if is_at_work else ""
+
+    @property
+    def oplog_left(self) -> timedelta | None:
+        """
+        How long the source will hold what is not captured yet, by the last measurement.
+
+        None if that is not known or of no interest any more.
+        """
+        lost_at = self.migration.position_lost_at
+        if lost_at is None or self.migration.can_write:
+            return None
+        return max(timedelta(), lost_at - self.now)
 
     @property
     def fraction_copied(self) -> float:
@@ -75,6 +93,10 @@ def status_body(status: Status) -> dict[str, Any]:
         "isConsistent": migration.is_consistent,
         "canCommit": migration.can_commit,
         "canWrite": migration.can_write,
+        "canReverse": migration.can_reverse,
+        "reversals": migration.reversals,
+        "reversibleUntil": iso(migration.return_lost_at),
+        "blockedWrites": [end for end in ("source", "target") if migration.blocks(end)],
         "lagTimeSeconds": None if lag is None else round(lag.total_seconds(), 3),
         "startedAt": iso(migration.started_at),
         "plannedAt": iso(migration.planned_at),
@@ -90,6 +112,9 @@ def status_body(status: Status) -> dict[str, Any]:
             "appliedTo": iso(migration.applied_to),
         },
         "verification": _verification_body(status),
+        "limits": migration.limits.stored(),
+        "throttled": status.throttled or None,
+        "oplog": _oplog_body(status),
         "failure": failure
         and {"code": failure.code, "message": failure.message, "hint": failure.hint},
     }
@@ -112,10 +137,17 @@ def status_rows(status: Status) -> list[tuple[str, str]]:
             ("copy", _copy_text(status)),
             ("changes", _changes_text(migration)),
             ("lag", "–" if lag is None else duration(lag)),
+            ("throttled", status.throttled or "no"),
             ("verification", _verification_text(status)),
             ("can commit", "yes" if migration.can_commit else "no"),
             ("can write to the target", "yes" if migration.can_write else "no"),
         ]
+    if migration.can_reverse:
+        rows.append(("can be reversed", _reversible_text(migration)))
+    if migration.blocked:
+        rows.append(("writes blocked at", migration.blocked.replace(",", ", ")))
+    if status.oplog_left is not None:
+        rows.append(("oplog", f"still holds {duration(status.oplog_left)}"))
     if totals.mismatches:
         rows.append(("mismatches", f"{count(totals.mismatches)} – see `limosa verify`"))
     if migration.failure is not None:
@@ -206,6 +238,13 @@ def _verification_body(status: Status) -> dict[str, Any]:
     }
 
 
+def _oplog_body(status: Status) -> dict[str, Any] | None:
+    left = status.oplog_left
+    if left is None:
+        return None
+    return {"remaining": duration(left), "remainingSeconds": round(left.total_seconds())}
+
+
 def _copy_text(status: Status) -> str:
     totals = status.totals
     return (
@@ -213,6 +252,12 @@ def _copy_text(status: Status) -> str:
         f"{count(totals.documents)} documents, {size(totals.bytes_copied)}, "
         f"{count(totals.partitions_copied)} of {count(totals.partitions)} partitions"
     )
+
+
+def _reversible_text(migration: Migration) -> str:
+    until = migration.return_lost_at
+    how_long = f"until about {until:%Y-%m-%d %H:%M} UTC" if until else "while its oplog holds"
+    return f"yes, with `limosa reverse`, {how_long}"
 
 
 def _changes_text(migration: Migration) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, fields
 from datetime import datetime, timedelta
 from enum import StrEnum
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..errors import (
     AccessDenied,
@@ -16,30 +16,21 @@ from ..errors import (
     TransientError,
 )
 from ..events import (
+    AttemptFailed,
     BatchCopied,
-    BecameConsistent,
     ChangesApplied,
     ChangesCaptured,
-    CommitStarted,
-    Committed,
-    CopyCompleted,
+    EndUnreachable,
     Event,
     Failed,
-    IndexesBuilt,
     KeysVerified,
-    MigrationStarted,
+    LagRising,
+    MemoryMeasured,
     MismatchFound,
+    NothingMoving,
     PartitionCopied,
     PartitionVerified,
-    PhaseChanged,
-    Planned,
-    ReadyToCommit,
     Retrying,
-    SchemaChanged,
-    StateChanged,
-    StopRequested,
-    TargetWritable,
-    VerificationCompleted,
     Warned,
 )
 from ..history import Entry
@@ -47,6 +38,7 @@ from ..model import Mismatch
 from ..state import Failure
 from .figures import count, duration, iso, percentage, plural, size
 from .progress import Figures
+from .words import text_of
 
 
 class Level(StrEnum):
@@ -84,17 +76,6 @@ _SPEAKABLE = frozenset(
     )
 )
 
-_Work: TypeAlias = (
-    BatchCopied
-    | PartitionCopied
-    | ChangesCaptured
-    | ChangesApplied
-    | PartitionVerified
-    | KeysVerified
-)
-_Trouble: TypeAlias = MismatchFound | Retrying | Warned | Failed
-_Cutover: TypeAlias = ReadyToCommit | CommitStarted | TargetWritable | Committed
-
 
 def level_of(event: Event) -> Level:
     """Return how much *event* asks for attention; cheap enough for every batch."""
@@ -106,11 +87,14 @@ def level_of(event: Event) -> Level:
             | ChangesApplied()
             | PartitionVerified()
             | KeysVerified()
+            | MemoryMeasured()
         ):
             return Level.DEBUG
         case Failed():
             return Level.ERROR
         case MismatchFound() | Warned():
+            return Level.WARNING
+        case AttemptFailed() | EndUnreachable() | LagRising() | NothingMoving():
             return Level.WARNING
         case Retrying(_, _, attempt):
             return Level.INFO if attempt < _PATIENCE else Level.WARNING
@@ -121,7 +105,7 @@ def level_of(event: Event) -> Level:
 def told(event: Event) -> Line:
     """Return the line that *event* makes in the log; keys and documents never appear."""
     kind = type(event).__name__
-    return Line(level_of(event), kind[0].lower() + kind[1:], _text(event), _fields(event))
+    return Line(level_of(event), kind[0].lower() + kind[1:], text_of(event), _fields(event))
 
 
 def entry(event: Event, at: datetime) -> Entry | None:
@@ -135,8 +119,9 @@ def entry(event: Event, at: datetime) -> Entry | None:
         return None
     line = told(event)
     text, named = line.text, line.fields
-    if isinstance(event, Failed) and event.failure.code not in _SPEAKABLE:
-        text = f"the migration has failed [{event.failure.code}]"
+    if isinstance(event, Failed | AttemptFailed) and event.failure.code not in _SPEAKABLE:
+        what = "the migration" if isinstance(event, Failed) else f"an attempt at {event.step}"
+        text = f"{what} has failed [{event.failure.code}]"
         text += f": {event.failure.hint}" if event.failure.hint else ""
         named = {name: value for name, value in named.items() if name != "message"}
     return Entry(
@@ -163,101 +148,9 @@ def progress_line(figures: Figures) -> Line:
         parts.append(f"{count(figures.documents_compared)} compared")
     parts.append(f"{plural(figures.changes_applied, 'change')} applied")
     parts.append(f"{count(figures.changes_waiting)} waiting, lag {lag}")
+    if figures.throttled:
+        parts.append(f"throttled: {figures.throttled}")
     return Line(Level.INFO, "progress", ", ".join(parts), _progress_fields(figures))
-
-
-def _text(event: Event) -> str:
-    match event:
-        case (
-            BatchCopied()
-            | PartitionCopied()
-            | ChangesCaptured()
-            | ChangesApplied()
-            | PartitionVerified()
-            | KeysVerified()
-        ):
-            return _work(event)
-        case MismatchFound() | Retrying() | Warned() | Failed():
-            return _trouble(event)
-        case ReadyToCommit() | CommitStarted() | TargetWritable() | Committed():
-            return _cutover(event)
-        case MigrationStarted(name, source, target, generation):
-            again = "" if generation <= 1 else f", start {generation}"
-            return f"migration {name}: {source} to {target}{again}"
-        case StateChanged(before, after):
-            return f"state {before} is now {after}"
-        case PhaseChanged(phase):
-            return f"phase: {phase}"
-        case Planned(collections, partitions, documents, amount):
-            return (
-                f"planned {plural(collections, 'collection')} in {plural(partitions, 'partition')}:"
-                f" about {plural(documents, 'document')}, {size(amount)}"
-            )
-        case CopyCompleted(documents, amount, took):
-            what = f"{plural(documents, 'document')}, {size(amount)}"
-            return f"copied {what} in {duration(took)}{_rate(documents, took)}"
-        case IndexesBuilt(namespace, indexes, took):
-            many = plural(indexes, "index").replace("indexs", "indexes")
-            return f"built {many} of {namespace} in {duration(took)}"
-        case SchemaChanged(verb, namespace, detail):
-            return f"{verb} of {namespace}" + (f": {detail}" if detail else "")
-        case BecameConsistent(at):
-            return f"the target is consistent as of {at.isoformat(timespec='seconds')}"
-        case VerificationCompleted(compared, mismatches):
-            found = plural(mismatches, "mismatch").replace("mismatchs", "mismatches")
-            return f"compared {plural(compared, 'document')}: {found}"
-        case StopRequested():
-            return "stopping; what was recorded stays"
-
-
-def _work(event: _Work) -> str:
-    match event:
-        case BatchCopied(namespace, documents, amount):
-            return f"{namespace}: wrote {plural(documents, 'document')}, {size(amount)}"
-        case PartitionCopied(_, partition, documents, _, took):
-            return f"copied partition {partition}: {plural(documents, 'document')}" + _rate(
-                documents, took
-            )
-        case ChangesCaptured(events, to):
-            return f"captured {plural(events, 'change')} up to {to.isoformat(timespec='seconds')}"
-        case ChangesApplied(changes, _, lag):
-            return f"applied {plural(changes, 'change')}, lag {duration(lag)}"
-        case PartitionVerified(_, partition, compared, differences):
-            compared_text = f"compared partition {partition}: {plural(compared, 'document')}"
-            return f"{compared_text}, {plural(differences, 'difference')}"
-        case KeysVerified(compared, differences):
-            return (
-                f"compared {plural(compared, 'changed key')}, {plural(differences, 'difference')}"
-            )
-
-
-def _trouble(event: _Trouble) -> str:
-    match event:
-        case MismatchFound(mismatch):
-            return f"mismatch in {mismatch.namespace}: {mismatch.kind}; see `limosa verify`"
-        case Retrying(what, error, attempt, wait):
-            return f"{what}: {error}; attempt {attempt}, again in {duration(wait)}"
-        case Warned(message):
-            return message
-        case Failed(failure):
-            return f"the migration has failed: {failure.message}"
-
-
-def _cutover(event: _Cutover) -> str:
-    match event:
-        case ReadyToCommit(lag):
-            return f"ready to commit, lag {duration(lag)}"
-        case CommitStarted(at):
-            return f"commit: draining changes up to {at.isoformat(timespec='seconds')}"
-        case TargetWritable(took):
-            return f"the application may write to the target, {duration(took)} after the commit"
-        case Committed(took):
-            return f"committed in {duration(took)}"
-
-
-def _rate(documents: int, took: timedelta) -> str:
-    seconds = took.total_seconds()
-    return f" ({count(documents / seconds)}/s)" if seconds > 0 else ""
 
 
 def _fields(event: Event) -> dict[str, Any]:
@@ -278,6 +171,8 @@ def _field(name: str, value: Any) -> dict[str, Any]:
             return {"kind": value.kind.value, "namespace": str(value.namespace)}
         case Failure():
             return {"code": value.code, "message": value.message, "hint": value.hint}
+        case None:
+            return {name: None}
         case int() | float():
             return {name: value}
         case _:

@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ...canonical import key_for, key_of
 from ...connector import Connector, Readiness
-from ...errors import ConfigError
+from ...errors import ConfigError, WriteRefused
 from ...model import (
     Batch,
     ChangeBatch,
@@ -35,6 +35,7 @@ from ...model import (
 )
 from ...slices import documents_of
 from .data import Data, Entry, Stored
+from .matching import matcher
 
 #: When the clock stood at zero writes.
 EPOCH = datetime(2026, 1, 1, tzinfo=UTC)
@@ -67,13 +68,15 @@ class MemoryDatabase:
         self._data = Data(history_limit=history_limit)
         self._changed = self._data.changed
         self._batch_documents = batch_documents
+        self._is_blocked = False
         self._documents_in_stream = documents_in_stream
 
-    # What an application does.
+    # What an application does; refused while its writes are blocked.
 
     def put(self, namespace: Namespace, *documents: Mapping[str, Any]) -> None:
         """Insert each document, or replace the one with its ``_id``."""
         with self._changed:
+            self._refuse_blocked()
             for document in documents:
                 raw = RawBSONDocument(bson.encode(document))
                 self._data.put(namespace, key_of(raw.raw), raw)
@@ -81,6 +84,7 @@ class MemoryDatabase:
     def delete(self, namespace: Namespace, *ids: object) -> None:
         """Delete the documents with these ``_id`` values, where there are such."""
         with self._changed:
+            self._refuse_blocked()
             for value in ids:
                 self._data.delete(namespace, key_for(value))
 
@@ -132,6 +136,24 @@ class MemoryDatabase:
 
     # What both ends of a migration are asked.
 
+    def identities(self) -> dict[Namespace, str]:
+        with self._changed:
+            return {n: stored.id for n, stored in self._data.collections.items()}
+
+    def check_blocking(self, *, bypass: bool) -> None:
+        """Return at once: everybody may, and limosa's writes come in another way."""
+
+    def writes_blocked(self) -> bool:
+        return self._is_blocked
+
+    def block_writes(self) -> None:
+        with self._changed:
+            self._is_blocked = True
+
+    def allow_writes(self) -> None:
+        with self._changed:
+            self._is_blocked = False
+
     def collections(self) -> list[CollectionSpec]:
         with self._changed:
             return [self._data.described(n) for n in sorted(self._data.collections)]
@@ -158,7 +180,11 @@ class MemoryDatabase:
         with self._changed:
             stored = self._data.find(collection)
             known = stored.documents if stored else {}
-            return {key: known[key] for key in keys if key in known}
+            found = {key: known[key] for key in keys if key in known}
+        if collection.where is None:
+            return found
+        is_meant = matcher(collection.where)
+        return {key: document for key, document in found.items() if is_meant(document)}
 
     def ping(self) -> None:
         """Return at once."""
@@ -239,7 +265,7 @@ class MemoryDatabase:
         unfinished = []
         with self._changed:
             stored = self._data.for_write(namespace)
-            for index in spec.indexes:
+            for index in () if spec.leaves_indexes else spec.indexes:
                 ready = _ready(index, readiness)
                 if ready.get("unique") and _has_duplicates(stored, index):
                     ready = _ready(index, Readiness.INDEXED)
@@ -249,6 +275,19 @@ class MemoryDatabase:
             if readiness is Readiness.COMPLETE:
                 stored.options = dict(spec.options)
         return unfinished
+
+    def relax(self, spec: CollectionSpec) -> None:
+        namespace = spec.collection.namespace
+        with self._changed:
+            stored = self._data.collections.get(namespace)
+            if stored is not None:
+                inert = [_ready(i, Readiness.INDEXED) for i in stored.indexes]
+                self._data.create_indexes(namespace, inert)
+
+    def _refuse_blocked(self) -> None:
+        if self._is_blocked:
+            msg = "writes are blocked"
+            raise WriteRefused(msg)
 
     def _refuse_existing(self, namespace: Namespace) -> None:
         if namespace in self._data.collections:
@@ -291,6 +330,8 @@ def connector_to(databases: Mapping[str, MemoryDatabase]) -> Connector:
         open_source=opened,
         open_target=opened,
         identity=lambda uri: uri,
+        reverses=True,
+        blocks_writes=True,
         examine=lambda _uri, _role, _specs: (),
     )
 

@@ -49,6 +49,7 @@ class Data:
     def __init__(self, *, history_limit: int | None) -> None:
         self.changed = threading.Condition(threading.RLock())
         self.collections: dict[Namespace, Stored] = {}
+        self._by_id: dict[str, Stored] = {}  # or a hundred thousand are too many to look through
         self._log: list[Entry] = []
         self._trimmed = 0  # entries that are no longer in the log
         self._history_limit = history_limit
@@ -83,9 +84,8 @@ class Data:
         """
         if not collection.id:
             return self.collections.get(collection.namespace)
-        for stored in self.collections.values():
-            if stored.id == collection.id:
-                return stored
+        if stored := self._by_id.get(collection.id):
+            return stored
         msg = f"expected collection {collection} with the id {collection.id}"
         raise CollectionGone(msg)
 
@@ -119,6 +119,7 @@ class Data:
     def create(self, namespace: Namespace, options: Mapping[str, Any]) -> Stored:
         """Create a collection where there is none."""
         stored = self.collections[namespace] = Stored(uuid.uuid4().hex, dict(options))
+        self._by_id[stored.id] = stored
         self._append_schema(SchemaVerb.CREATE, namespace, options)
         return stored
 
@@ -126,12 +127,14 @@ class Data:
         """Drop a collection, if there is one."""
         if namespace in self.collections:
             self._append_schema(SchemaVerb.DROP, namespace, {})
-            del self.collections[namespace]
+            del self._by_id[self.collections.pop(namespace).id]
 
     def rename(self, namespace: Namespace, to: Namespace) -> None:
         """Rename a collection, if there is one; what was named *to* is gone."""
         if namespace in self.collections and namespace != to:
             self._append_schema(SchemaVerb.RENAME, namespace, {}, to=to)
+            if to in self.collections:
+                del self._by_id[self.collections[to].id]
             self.collections[to] = self.collections.pop(namespace)
 
     def create_indexes(self, namespace: Namespace, indexes: Iterable[Mapping[str, Any]]) -> None:

@@ -18,6 +18,12 @@ def _examine(uri: str, role: str, specs: Sequence[CollectionSpec]) -> Iterable[F
     return examine(uri, role, specs)
 
 
+def _examine_blocking(uri: str, role: str) -> Iterable[Finding]:
+    from .blocking import examine_blocking
+
+    return examine_blocking(uri, role)
+
+
 def _open_source(uri: str, *, database: str | None = None) -> MongoSource:
     return MongoSource(Deployment(uri), database=database)
 
@@ -36,4 +42,7 @@ CONNECTOR = Connector(
     identity=identity,
     examine=_examine,
     are_same=_are_same,
+    reverses=True,
+    blocks_writes=True,
+    examine_blocking=_examine_blocking,
 )

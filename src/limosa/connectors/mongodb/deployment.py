@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -83,6 +83,7 @@ class Deployment:
 
     def __init__(self, uri: str) -> None:
         self.identity = identity(uri)
+        self.uri = uri
         with errors.translated(f"connect to {self.identity}"):
             self._client: MongoClient[RawBSONDocument] = MongoClient(
                 uri,
@@ -93,7 +94,10 @@ class Deployment:
                 retryWrites=False,
                 serverSelectionTimeoutMS=selection_ms(uri),
                 socketTimeoutMS=answer_ms(uri),
+                # What the connection string says of it is for reading whole collections only.
                 readPreference="primary",
+                readPreferenceTags="",
+                maxStalenessSeconds=-1,
                 connect=False,
             )
         self._seen = Timestamp(0, 0)
@@ -102,6 +106,16 @@ class Deployment:
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+
+    def secondaries(self, tags: Sequence[Mapping[str, str]]) -> list[str]:
+        """Return the secondaries that match the first of *tags* that any does, as "host:port"."""
+        members = self._client.topology_description.server_descriptions().values()
+        found = [m for m in members if m.server_type_name == "RSSecondary"]
+        for wanted in tags:
+            matching = [m for m in found if wanted.items() <= m.tags.items()]
+            if matching:
+                return [f"{m.address[0]}:{m.address[1]}" for m in matching]
+        return []
 
     def run(
         self,

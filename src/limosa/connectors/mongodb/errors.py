@@ -168,6 +168,20 @@ def write_errors(reply: Mapping[str, Any], doing: str) -> list[Mapping[str, Any]
     return found
 
 
+def passing_errors(reply: Mapping[str, Any]) -> list[int]:
+    """
+    Return which operations of a write have errors of their own that a next try may be without.
+
+    None where all are to wait: the write concern was not met, or fewer requests are asked for.
+    """
+    if "writeErrors" not in reply or reply.get("writeConcernError"):
+        return []
+    meanings = {e["index"]: of_answer(e["code"], "", "") for e in reply["writeErrors"]}
+    if any(isinstance(meaning, Throttled) for meaning in meanings.values()):
+        return []
+    return [index for index, meaning in meanings.items() if isinstance(meaning, TransientError)]
+
+
 def _message(exc: driver.OperationFailure) -> str:
     details = exc.details or {}
     return _brief(str(details.get("errmsg") or exc))

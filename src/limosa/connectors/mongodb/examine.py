@@ -8,6 +8,7 @@ from typing import Any
 from ...connector import Finding
 from ...errors import AccessDenied, ConfigError, LimosaError
 from ...model import CollectionSpec
+from .blocking import check_left_on
 from .capacity import check_disk, check_empty, check_oplog
 from .features import check_features
 from .privileges import check_login, check_privileges
@@ -71,6 +72,7 @@ def _check_server(probe: Probe, role: str, specs: Sequence[CollectionSpec]) -> I
     except LimosaError as exc:
         yield Finding("topology", "error", str(exc), exc.hint)
         return
+    yield from _guarded("write_blocking", check_left_on(probe, role))
     namespaces = [s.collection.namespace for s in specs]
     yield from _guarded("privileges", check_privileges(probe, role, namespaces))
     if hello.get("msg") == "isdbgrid":

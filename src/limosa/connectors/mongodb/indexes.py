@@ -11,6 +11,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
+from functools import cached_property
 from typing import Any
 
 import bson
@@ -18,7 +19,7 @@ from bson.raw_bson import RawBSONDocument
 from pymongo.errors import OperationFailure
 
 from ...canonical import key_for, readable
-from ...connector import Readiness
+from ...connector import Build, Readiness
 from ...errors import CollectionGone, LimosaError, WriteRefused
 from ...model import Namespace, Unfinished
 from . import errors
@@ -34,9 +35,14 @@ _NEVER = 2_147_483_647
 _NOT_INERT = frozenset(
     {"ns", "background", "dropDups", "clustered", "unique", "hidden", "prepareUnique"}
 )
-_NOT_IDENTITY = _NOT_INERT | {"v", "name", "expireAfterSeconds", "collation"}
+#: The last one is the user's own form of an index on buckets, whose key says as much.
+_NOT_IDENTITY = _NOT_INERT | {"v", "name", "expireAfterSeconds", "collation", "originalSpec"}
 _INVALID_OPTIONS = 72
 _CANNOT_CONVERT = 359
+#: A unique index over so many documents is checked before the target becomes writable, in less
+#: than a quarter of a second (6.0.5: 1.5 million keys/s); a larger one is prepared, so that
+#: nothing new can break it, and checked when it is converted.
+_CHECKED_DOCUMENTS = 300_000
 #: How many keys of conflicting documents are named.
 _NAMED_KEYS = 5
 
@@ -87,6 +93,36 @@ def finish(
         return _Conversion(deployment, namespace, present).to(readiness, indexes)
     except CollectionGone:
         return [Unfinished(namespace, "collection", "it is missing on the target")]
+
+
+def builds(deployment: Deployment) -> list[Build]:
+    """
+    Return the index builds of the server that say how far they are.
+
+    Raises:
+        AccessDenied: this user may not look at operations.
+    """
+    command = {
+        "aggregate": 1,
+        "pipeline": [
+            {"$currentOp": {"allUsers": True}},
+            {"$match": {"command.createIndexes": {"$exists": True}, "progress": {"$exists": True}}},
+            {"$project": {"ns": 1, "progress": 1, "msg": 1, "command.indexes.name": 1}},
+        ],
+        "cursor": {},
+    }
+    reply = deployment.decoded("admin", command, doing="look at the index builds")
+    return [
+        Build(
+            Namespace.parse(entry["ns"]),
+            len(entry["command"].get("indexes", ())),
+            # "Index Build: scanning collection Index Build: scanning collection: 7/9 77%"
+            entry.get("msg", "").split(": ")[-2].strip() if ": " in entry.get("msg", "") else "",
+            int(entry["progress"]["done"]),
+            int(entry["progress"]["total"]),
+        )
+        for entry in reply["cursor"]["firstBatch"]
+    ]
 
 
 def listed(deployment: Deployment, namespace: Namespace) -> list[Index]:
@@ -233,6 +269,8 @@ class _Conversion:
                 self._guard(index)
                 if readiness is Readiness.COMPLETE:
                     self._complete(index)
+                elif self._is_small:
+                    self._check(index)
             except WriteRefused as exc:
                 self._give_up(index, str(exc))
         return self._unfinished
@@ -254,6 +292,25 @@ class _Conversion:
                 # The target is older than 6.0 and cannot turn an index into a unique one.
                 _drop(self._deployment, self._namespace, index["name"])
                 self._build_as_is(index)
+
+    def _check(self, index: Index) -> None:
+        """Give up on a prepared index that could not be made unique."""
+        present = self._present[index["name"]]
+        if not index.get("unique") or present.get("unique"):
+            return
+        try:
+            self._modify(index, dry_run=True, unique=True)
+        except WriteRefused as exc:
+            if code_of(exc) != _CANNOT_CONVERT:
+                raise
+            self._give_up(index, f"documents have the same value: {_conflicts(exc)}")
+
+    @cached_property
+    def _is_small(self) -> bool:
+        command = {"count": self._namespace.collection}
+        doing = f"count {self._namespace}"
+        reply = self._deployment.decoded(self._namespace.database, command, doing=doing)
+        return int(reply["n"]) <= _CHECKED_DOCUMENTS
 
     def _build_as_is(self, index: Index) -> None:
         form = {**inert(index), "unique": bool(index.get("unique"))}
@@ -294,9 +351,14 @@ class _Conversion:
             self._modify(index, prepareUnique=False)
             self._give_up(index, f"documents have the same value: {_conflicts(exc)}")
 
-    def _modify(self, index: Index, **changes: object) -> None:
+    def _modify(self, index: Index, *, dry_run: bool = False, **changes: object) -> None:
         name = index["name"]
-        command = {"collMod": self._namespace.collection, "index": {"name": name, **changes}}
+        command: dict[str, Any] = {
+            "collMod": self._namespace.collection,
+            "index": {"name": name, **changes},
+        }
+        if dry_run:
+            command["dryRun"] = True
         doing = f"change index {name} of {self._namespace}"
         alter(self._deployment, self._namespace.database, command, doing=doing)
 

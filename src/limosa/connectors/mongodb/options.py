@@ -7,7 +7,7 @@ from typing import Any
 
 from ...errors import CollectionGone, WriteRefused
 from ...model import Namespace, Unfinished
-from . import errors
+from . import errors, timeseries
 from .commands import alter, code_of
 from .deployment import Deployment
 
@@ -21,10 +21,10 @@ _CHANGEABLE: Mapping[str, Any] = {
     "changeStreamPreAndPostImages": {"enabled": False},
 }
 #: Fields of ``collMod`` that take effect at once; all others are inert until the commit.
-_MODIFIED_AT_ONCE = (*_CHANGEABLE, "cappedSize", "cappedMax")
+_MODIFIED_AT_ONCE = (*_CHANGEABLE, "cappedSize", "cappedMax", "timeseries")
+#: The limits of a capped collection as ``create`` and as ``collMod`` call them.
+_LIMITS = {"size": "cappedSize", "max": "cappedMax"}
 _UNSUPPORTED = {
-    "viewOn": "a view",
-    "timeseries": "a time-series collection",
     "encryptedFields": "a collection with queryable encryption",
 }
 #: Servers before 6.0 round the size of a capped collection up to a multiple of this.
@@ -64,6 +64,8 @@ def listed(deployment: Deployment, namespace: Namespace) -> dict[str, Any] | Non
 def modify(deployment: Deployment, namespace: Namespace, detail: Mapping[str, Any]) -> None:
     """Carry a ``collMod`` over, less what is to stay inert; a missing collection is fine."""
     fields = {k: v for k, v in detail.items() if k in _MODIFIED_AT_ONCE}
+    if "timeseries" in fields:
+        fields["timeseries"] = timeseries.modification(fields["timeseries"])
     if not fields:
         return
     command = {"collMod": namespace.collection, **fields}
@@ -81,6 +83,7 @@ def complete(
     if entry is None:
         return [Unfinished(namespace, "collection", "it is missing on the target")]
     present = entry.get("options", {})
+    options = _as_listed(options)
     unfinished = []
     for fields in _changes(present, options):
         command = {"collMod": namespace.collection, **fields}
@@ -103,7 +106,7 @@ def without_version(collation: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _creatable(options: Mapping[str, Any]) -> dict[str, Any]:
-    taken = (*_FIXED, *_CHANGEABLE, "collation", "indexOptionDefaults")
+    taken = (*_FIXED, *_CHANGEABLE, "collation", "indexOptionDefaults", "timeseries")
     chosen = {k: options[k] for k in taken if k in options}
     if "collation" in chosen:
         chosen["collation"] = without_version(chosen["collation"])
@@ -115,9 +118,9 @@ def _check_equal(deployment: Deployment, namespace: Namespace, options: Mapping[
     if entry is None:
         return create(deployment, namespace, options)  # it was dropped in between
     present = entry.get("options", {})
-    if entry.get("type") != "collection":
-        msg = f"create {namespace}: the target has a {entry.get('type')} of that name"
-        raise WriteRefused(msg)
+    if entry.get("type") == "view":
+        msg = f"create {namespace}: the target has a view of that name"
+        raise WriteRefused(msg, hint="drop it on the target; then run the same command again")
     different = _differing_fixed(present, options) + _differing_changeable(present, options)
     if different:
         names = ", ".join(different)
@@ -130,6 +133,9 @@ def _differing_fixed(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> l
     names = [n for n in _FIXED if _normal(n, present.get(n)) != _normal(n, wanted.get(n))]
     if not _are_one_collation(present.get("collation") or {}, wanted.get("collation") or {}):
         names.append("collation")
+    series = present.get("timeseries"), wanted.get("timeseries")
+    if any(series) and not timeseries.are_equal(series[0] or {}, series[1] or {}):
+        names.append("timeseries")
     return names
 
 
@@ -153,6 +159,12 @@ def _normal(name: str, value: Any) -> object:
             return value or None
 
 
+def _as_listed(options: Mapping[str, Any]) -> dict[str, Any]:
+    """Return *options* with what ``collMod`` has another name for under that of ``create``."""
+    kept = {k: v for k, v in options.items() if k not in _LIMITS.values()}
+    return kept | {n: options[modified] for n, modified in _LIMITS.items() if modified in options}
+
+
 def _changes(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the fields of each ``collMod`` that is needed."""
     found = []
@@ -160,9 +172,8 @@ def _changes(present: Mapping[str, Any], wanted: Mapping[str, Any]) -> list[dict
     if different:
         found.append({n: wanted.get(n) or _CHANGEABLE[n] for n in different})
     if wanted.get("capped") and present.get("capped"):
-        limits = {"size": "cappedSize", "max": "cappedMax"}
         fixed = _differing_fixed(present, wanted)
-        found += [{limits[n]: wanted.get(n) or 0} for n in fixed if n in limits]
+        found += [{_LIMITS[n]: wanted.get(n) or 0} for n in fixed if n in _LIMITS]
     if wanted.get("expireAfterSeconds") != present.get("expireAfterSeconds"):
         found.append({"expireAfterSeconds": wanted.get("expireAfterSeconds", "off")})
     return found

@@ -4,33 +4,44 @@ from __future__ import annotations
 
 from collections.abc import Collection as Some
 from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import bson
-from bson import MaxKey, MinKey
+from bson import Binary, MaxKey, MinKey
 from bson.raw_bson import RawBSONDocument
 
 from ...canonical import id_in, key_for, key_of
-from ...errors import CollectionGone, TransientError
+from ...errors import AccessDenied, CollectionGone, TransientError
+from ...limits import Load
 from ...model import (
     Batch,
     Collection,
     CollectionSpec,
+    Definition,
+    DefinitionKind,
     Document,
     Key,
     Namespace,
     Partition,
+    Query,
     Slice,
 )
 from ...slices import documents_of
+from . import accounts, blocking, timeseries, views
 from .deployment import PLAIN, Deployment
+from .load import LoadMeter
+from .secondaries import Secondaries
 
 #: A batch of the copy: large enough that a round trip costs little, small enough that a
 #: few of them in flight stay far below the memory we promise.
 _BATCH_BYTES = 4 * 1024 * 1024
 _BATCH_DOCUMENTS = 5_000
 _MIN_KEY, _MAX_KEY = key_for(MinKey()), key_for(MaxKey())
+#: Two questions are asked about each collection, and there may be thousands.
+_DESCRIBED_AT_ONCE = 8
 #: Sampled keys for each cut: the parts then differ in size by about a third.
 _SAMPLES_PER_CUT = 8
 #: ``$sample`` reads at random only below 5 % of a collection; above, it scans.
@@ -43,13 +54,20 @@ class MongoReader:
     def __init__(self, deployment: Deployment, *, database: str | None = None) -> None:
         self._deployment = deployment
         self._database = database
+        self._meter = LoadMeter(deployment)
+        self._secondaries = Secondaries(deployment.uri, deployment)
 
     def ping(self) -> None:
         """Return once the primary has answered."""
-        self._deployment.run("admin", {"ping": 1}, doing="ping")
+        self._deployment.run("admin", {"hello": 1}, doing="ping")
+
+    def load(self) -> Load:
+        """Return how busy the primary is, and how far the slowest member is behind."""
+        return self._meter.load()
 
     def close(self) -> None:
         """Close all connections."""
+        self._secondaries.close()
         self._deployment.close()
 
     def process_id(self) -> object:
@@ -57,12 +75,64 @@ class MongoReader:
         hello = self._deployment.decoded("admin", {"hello": 1}, doing="ask which process it is")
         return hello.get("topologyVersion", {}).get("processId")
 
+    def identities(self) -> Mapping[Namespace, str]:
+        """Return the UUID of each collection by its present name."""
+        return {
+            Namespace(database, timeseries.known_as(e["name"])): e["info"]["uuid"].hex()
+            for database in self._deployment.databases()
+            if self._database in {None, database}
+            for e in self._entries(database)
+        }
+
+    def check_blocking(self, *, bypass: bool) -> None:
+        """
+        Return if this user may block writes, and with *bypass* would go on writing himself.
+
+        Raises:
+            AccessDenied: a privilege is missing.
+            ConfigError: limosa would be kept out as well.
+        """
+        blocking.check(self._deployment, bypass=bypass)
+
+    def writes_blocked(self) -> bool:
+        """Whether writes are blocked now; False where this user may not ask."""
+        return blocking.is_blocked(self._deployment)
+
+    def block_writes(self) -> None:
+        """Refuse the writes of all who may not bypass that."""
+        blocking.block(self._deployment, is_blocked=True)
+
+    def allow_writes(self) -> None:
+        """Take the writes of all again."""
+        blocking.block(self._deployment, is_blocked=False)
+
     def collections(self) -> Iterator[CollectionSpec]:
-        """List the user collections of all databases; views and system collections are not."""
-        for database in self._deployment.databases():
-            if self._database in {None, database}:
-                for entry in self._entries(database):
-                    yield from self._described(database, entry)
+        """
+        List the user collections of all databases, time-series ones among them.
+
+        Views hold no documents, and the system's collections are its own affair.
+        """
+        databases = [d for d in self._deployment.databases() if self._database in {None, d}]
+        with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
+            try:
+                for database in databases:
+                    describe = partial(self._described, database)
+                    for found in pool.map(describe, list(self._entries(database))):
+                        yield from found
+            finally:
+                pool.shutdown(cancel_futures=True)
+
+    def definitions(self, kind: DefinitionKind) -> Iterator[Definition]:
+        """
+        List the views, roles or users of all databases, but for limosa's own user.
+
+        Raises:
+            AccessDenied: the user may not see them.
+        """
+        if kind is not DefinitionKind.VIEW:
+            return accounts.listed(self._deployment, kind)
+        databases = self._deployment.databases()
+        return views.listed(self._deployment, [d for d in databases if self._database in {None, d}])
 
     def partitions(self, spec: CollectionSpec, *, documents: int) -> Iterator[Partition]:
         """
@@ -112,12 +182,14 @@ class MongoReader:
             return {}
         wanted = set(keys)
         found: dict[Key, Document] = {}
-        command = {
-            "find": self._deployment.address(collection),
-            "filter": id_in(wanted),
+        command: dict[str, Any] = {
+            "find": self._address(collection),
+            "filter": _both(id_in(wanted), collection.where),
             "batchSize": len(wanted) + 1,  # one more, so that the server closes the cursor
             "readConcern": self._deployment.majority(),
         }
+        if collection.where is not None:
+            command["hint"] = {"_id": 1}  # an index that the query could use finds far more
         for batch in self._deployment.batches(
             collection.namespace.database,
             command,
@@ -131,6 +203,9 @@ class MongoReader:
                     found[key] = Slice(document)
         self._check_there(collection, found)
         return found
+
+    def _address(self, collection: Collection) -> str | Binary:
+        return self._deployment.address(collection)
 
     def _check_there(self, collection: Collection, found: Mapping[Key, Document]) -> None:
         # By name, nothing found may mean that the name has gone: then the batch loop had
@@ -146,31 +221,52 @@ class MongoReader:
         ):
             for document in batch.documents:
                 entry: dict[str, Any] = bson.decode(document.raw, PLAIN)
-                if not entry["name"].startswith("system."):
+                if timeseries.is_migrated(entry["name"]):
                     yield entry
 
-    def _described(self, database: str, entry: Mapping[str, Any]) -> Iterator[CollectionSpec]:
-        namespace = Namespace(database, entry["name"])
+    def _described(self, database: str, entry: Mapping[str, Any]) -> list[CollectionSpec]:
+        """Return the collection listed as *entry*, or nothing if it was dropped since."""
+        stored = Namespace(database, entry["name"])
+        options = entry.get("options", {})
+        is_buckets = timeseries.is_buckets(stored.collection)
+        stats: dict[str, Any] = {}
+        indexes: list[dict[str, Any]] = []
         try:
-            stats = self._sizes(namespace)
-            indexes = self._indexes(namespace)
+            stats = self._sizes(stored)
+            indexes = self._indexes(stored)
         except CollectionGone:
-            return  # dropped since it was listed
+            return []
+        except AccessDenied:
+            # The right to read a database does not extend to its buckets. Whether they are
+            # wanted at all is decided elsewhere; reading them will be refused again.
+            if not is_buckets:
+                raise
         uuid = entry.get("info", {}).get("uuid")
-        yield CollectionSpec(
-            Collection(namespace, uuid.hex() if uuid else ""),
-            options=entry.get("options", {}),
-            indexes=indexes,
-            documents=int(stats.get("count", 0)),
-            size=int(stats.get("size", 0)),
-        )
+        return [
+            CollectionSpec(
+                Collection(
+                    Namespace(database, timeseries.known_as(stored.collection)),
+                    uuid.hex() if uuid else "",
+                ),
+                options=timeseries.own_options(options) if is_buckets else options,
+                indexes=indexes,
+                documents=int(stats.get("count", stats.get("buckets", 0))),
+                size=int(stats.get("size", 0)),
+            )
+        ]
 
     def _sizes(self, namespace: Namespace) -> dict[str, Any]:
         command = {
             "aggregate": namespace.collection,
             "pipeline": [
                 {"$collStats": {"storageStats": {}}},
-                {"$project": {"count": "$storageStats.count", "size": "$storageStats.size"}},
+                {
+                    "$project": {
+                        "count": "$storageStats.count",
+                        "size": "$storageStats.size",
+                        "buckets": "$storageStats.timeseries.bucketCount",
+                    }
+                },
             ],
             "cursor": {},
         }
@@ -190,7 +286,7 @@ class MongoReader:
         ]
 
     def _cuts(self, spec: CollectionSpec, count: int) -> list[Key]:
-        namespace = spec.collection.namespace
+        namespace = timeseries.stored_as(spec.collection.namespace, spec.options)
         size = min(count * _SAMPLES_PER_CUT, max(1, int(spec.documents * _SAMPLED_SHARE)))
         command = {
             "aggregate": namespace.collection,
@@ -226,23 +322,25 @@ class MongoReader:
     ) -> Iterator[Batch]:
         collection = partition.collection
         command: dict[str, Any] = {
-            "find": self._deployment.address(collection),
+            "find": self._address(collection),
             "hint": {"$natural": 1} if bounds.natural else {"_id": 1},
             "batchSize": bounds.batch,
             "readConcern": self._deployment.majority(),
         }
-        if filter is not None:
-            command["filter"] = filter
-        elif bounds.low is not None:
+        if filter is None and bounds.low is not None:
             command["min"] = RawBSONDocument(bounds.low)
+        if (query := _both(filter, collection.where)) is not None:
+            command["filter"] = query
         if bounds.high is not None:
             command["max"] = RawBSONDocument(bounds.high)
-        return self._deployment.batches(
-            collection.namespace.database,
-            command,
-            doing=f"read {partition.collection}/{partition.id.rpartition('/')[2]}",
-            batch_size=bounds.batch,
-            collection=collection,
+        return self._secondaries.read(
+            lambda member: member.batches(
+                collection.namespace.database,
+                command,
+                doing=f"read {partition.collection}/{partition.id.rpartition('/')[2]}",
+                batch_size=bounds.batch,
+                collection=collection,
+            )
         )
 
 
@@ -280,6 +378,16 @@ class Bounds:
 def _partition(spec: CollectionSpec, number: int, bounds: Bounds, documents: int) -> Partition:
     name = spec.collection.id or str(spec.collection)
     return Partition(f"{name}/{number}", spec.collection, bounds.encode(), documents)
+
+
+def _both(query: Document | None, where: Query | None) -> Document | None:
+    """Return a query for what both match; None stands for everything."""
+    if where is None:
+        return query
+    narrowing = RawBSONDocument(where)
+    if query is None:
+        return narrowing
+    return RawBSONDocument(bson.encode({"$and": [query, narrowing]}))
 
 
 def _without(batch: Batch, key: Key) -> Batch:

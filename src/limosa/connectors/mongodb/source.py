@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import Any
 
 from ...errors import AccessDenied, UnsupportedSource
+from ...limits import Memory
 from ...model import ChangeBatch, ResumeToken
 from .deployment import Deployment, as_datetime
 from .reader import MongoReader
@@ -45,6 +46,10 @@ class MongoSource(MongoReader):
     def changes(self, after: ResumeToken) -> Iterator[ChangeBatch]:
         """Yield keys of changed documents, and changes of collections and indexes."""
         return self._stream.batches(after)
+
+    def remembers(self, since: datetime) -> Memory | None:
+        """Return how long the oplog will hold what comes after *since*."""
+        return self._meter.remembers(since)
 
     @cached_property
     def _stream(self) -> ChangeStream:

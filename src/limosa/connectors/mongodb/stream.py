@@ -24,6 +24,7 @@ from ...model import (
     SchemaVerb,
 )
 from ...slices import starts_of
+from . import timeseries
 from .deployment import PLAIN, Cursor, Deployment, as_datetime
 
 #: How long the server holds an answer back for want of changes; also what a commit may have
@@ -45,6 +46,7 @@ _KEYS_ONLY = {
         "o": "$operationType",
         "d": "$operationDescription",
         "to": "$to",
+        "b": "$stateBeforeChange.collectionOptions.timeseries",
     }
 }
 _VERBS = {
@@ -111,7 +113,8 @@ class ChangeStream:
                 )
 
     def _opening(self, after: ResumeToken | None) -> dict[str, Any]:
-        stage: dict[str, Any] = {"showExpandedEvents": True}
+        # The buckets of time-series collections are the system's.
+        stage: dict[str, Any] = {"showExpandedEvents": True, "showSystemEvents": True}
         if self._database is None:
             stage["allChangesForCluster"] = True
         if after is not None:
@@ -171,7 +174,8 @@ class Event:
 
     @property
     def collection(self) -> Collection:
-        namespace = Namespace(self.fields["n"]["db"], self.fields["n"]["coll"])
+        name = timeseries.known_as(self.fields["n"]["coll"])
+        namespace = Namespace(self.fields["n"]["db"], name)
         return Collection(namespace, bytes(self.fields["u"]).hex())
 
 
@@ -191,11 +195,17 @@ def _schema_change(event: Event) -> Iterator[ChangeBatch]:
     verb = _VERBS.get(kind)
     if verb is None or "u" not in fields:
         return  # dropDatabase: its collections were dropped one by one; views have no UUID
+    stored = fields["n"]["coll"]
+    if not timeseries.is_migrated(stored):
+        return
+    detail = fields.get("d") or {}
+    if timeseries.is_buckets(stored):
+        detail = timeseries.own_change(verb, detail, fields.get("b") or {})
     to = fields.get("to")
     change = SchemaChange(
         verb,
         event.collection,
-        detail=fields.get("d") or {},
+        detail=detail,
         to=Namespace(to["db"], to["coll"]) if to and verb is SchemaVerb.RENAME else None,
     )
     yield ChangeBatch(event.token, _before(event.time), schema=change, events=1)

@@ -3,15 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext, suppress
+from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from ...connector import Readiness
+from bson import Binary
+
+from ...connector import Build, Readiness
 from ...errors import CollectionGone
 from ...model import (
     Batch,
+    Collection,
     CollectionSpec,
+    Definition,
+    DefinitionKind,
     Document,
     Key,
     Namespace,
@@ -19,10 +25,11 @@ from ...model import (
     SchemaVerb,
     Unfinished,
 )
-from . import indexes, options
+from . import accounts, indexes, options, timeseries, views
 from .commands import alter
 from .deployment import Deployment
 from .reader import MongoReader
+from .relaxing import relax
 from .writes import Writer
 
 
@@ -32,7 +39,9 @@ class MongoTarget(MongoReader):
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self._writer = Writer(deployment)
-        self._capped: dict[Namespace, bool] = {}
+        self._places: dict[Namespace, Place] = {}
+        self._placing = threading.Lock()
+        self._moves = 0
         self._one_by_one = threading.Lock()
 
     def prepare(self, spec: CollectionSpec) -> None:
@@ -44,7 +53,7 @@ class MongoTarget(MongoReader):
         """
         namespace = spec.collection.namespace
         options.create(self._deployment, namespace, spec.options)
-        self._capped.pop(namespace, None)
+        self._places.pop(namespace, None)
 
     def write(self, namespace: Namespace, batch: Batch) -> None:
         """
@@ -53,8 +62,9 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: a document is too large, or another one has its unique value.
         """
-        with self._ordered(namespace):
-            self._writer.insert(namespace, batch)
+        place = self._place(namespace)
+        with self._ordered(place):
+            self._writer.insert(place.stored, batch)
 
     def apply(self, namespace: Namespace, states: Mapping[Key, Document | None]) -> None:
         """
@@ -63,10 +73,11 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: a document is too large, or another one has its unique value.
         """
-        with self._ordered(namespace):
-            self._writer.delete(namespace, [k for k, d in states.items() if d is None])
+        place = self._place(namespace)
+        with self._ordered(place):
+            self._writer.delete(place.stored, [k for k, d in states.items() if d is None])
             present = ((k, d) for k, d in states.items() if d is not None)
-            self._writer.replace(namespace, present)
+            self._writer.replace(place.stored, present)
 
     def evolve(self, change: SchemaChange) -> None:
         """
@@ -85,14 +96,18 @@ class MongoTarget(MongoReader):
                 assert change.to is not None
                 self._rename(namespace, change.to)
             case SchemaVerb.CREATE_INDEXES:
-                indexes.build(self._deployment, namespace, _indexes_of(change))
+                stored = self._place(namespace).stored
+                indexes.build(self._deployment, stored, _indexes_of(change))
             case SchemaVerb.DROP_INDEXES:
-                indexes.drop(self._deployment, namespace, _indexes_of(change))
+                stored = self._place(namespace).stored
+                indexes.drop(self._deployment, stored, _indexes_of(change))
             case SchemaVerb.MODIFY:
                 options.modify(self._deployment, namespace, change.detail)
             case _:
                 assert_never(change.verb)
-        self._capped.clear()
+        with self._placing:
+            self._places.clear()
+            self._moves += 1
 
     def finish(self, spec: CollectionSpec, readiness: Readiness) -> Sequence[Unfinished]:
         """
@@ -102,19 +117,70 @@ class MongoTarget(MongoReader):
             WriteRefused: an index cannot be built.
         """
         namespace = spec.collection.namespace
-        unfinished = indexes.finish(self._deployment, namespace, spec.indexes, readiness)
+        stored = timeseries.stored_as(namespace, spec.options)
+        unfinished: list[Unfinished] = []
+        if not spec.leaves_indexes:
+            found = indexes.finish(self._deployment, stored, spec.indexes, readiness)
+            unfinished = [replace(u, namespace=namespace) for u in found]
         if readiness is Readiness.COMPLETE:
             found = options.complete(self._deployment, namespace, spec.options)
             unfinished += [u for u in found if u not in unfinished]
         return unfinished
 
-    def _ordered(self, namespace: Namespace) -> AbstractContextManager[object]:
+    def define(
+        self, definitions: Sequence[Definition], *, target_of: Callable[[Namespace], Namespace]
+    ) -> Sequence[Unfinished]:
+        """
+        Create views, roles or users; what cannot be created is returned.
+
+        Raises:
+            AccessDenied: the user may not create them.
+        """
+        by_kind = {k: [d for d in definitions if d.kind is k] for k in DefinitionKind}
+        return [
+            *views.define(self._deployment, by_kind[DefinitionKind.VIEW], target_of=target_of),
+            *accounts.define_roles(self._deployment, by_kind[DefinitionKind.ROLE]),
+            *accounts.define_users(self._deployment, by_kind[DefinitionKind.USER]),
+        ]
+
+    def builds(self) -> Sequence[Build]:
+        """
+        List the index builds that are under way, as far as the server counts them.
+
+        Raises:
+            AccessDenied: the user may not look at operations (privilege ``inprog``).
+        """
+        return indexes.builds(self._deployment)
+
+    def relax(self, spec: CollectionSpec) -> None:
+        """
+        Have no value unique and nothing expire until `finish`; a missing collection is fine.
+
+        Raises:
+            WriteRefused: the target does not do it.
+        """
+        namespace = spec.collection.namespace
+        relax(self._deployment, namespace, timeseries.stored_as(namespace, spec.options))
+
+    def _address(self, collection: Collection) -> str | Binary:
+        if collection.id:
+            return super()._address(collection)
+        return self._place(collection.namespace).stored.collection
+
+    def _ordered(self, place: Place) -> AbstractContextManager[object]:
         """Keep the order of a capped collection's documents: no two commands at a time."""
-        capped = self._capped.get(namespace)
-        if capped is None:
+        return self._one_by_one if place.is_capped else nullcontext()
+
+    def _place(self, namespace: Namespace) -> Place:
+        place = self._places.get(namespace)
+        if place is None:
+            moves = self._moves
             entry = options.listed(self._deployment, namespace) or {}
-            capped = self._capped[namespace] = bool(entry.get("options", {}).get("capped"))
-        return self._one_by_one if capped else nullcontext()
+            place = Place.of(namespace, entry.get("options", {}))
+            with self._placing:
+                if moves == self._moves:  # or it was looked up before a change of this name
+                    self._places[namespace] = place
+        return place
 
     def _drop(self, namespace: Namespace) -> None:
         command = {"drop": namespace.collection}
@@ -127,6 +193,19 @@ class MongoTarget(MongoReader):
         # Missing means renamed already: a change is carried over again only if it was the last.
         with suppress(CollectionGone):
             alter(self._deployment, "admin", command, doing=doing)
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Where the documents of a collection lie, and how they get there."""
+
+    stored: Namespace
+    is_capped: bool
+
+    @classmethod
+    def of(cls, namespace: Namespace, options: Mapping[str, Any]) -> Place:
+        """Take it from the collection's options."""
+        return cls(timeseries.stored_as(namespace, options), bool(options.get("capped")))
 
 
 def _indexes_of(change: SchemaChange) -> Sequence[Mapping[str, Any]]:

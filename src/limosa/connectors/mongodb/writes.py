@@ -85,8 +85,7 @@ class Writer:
         """Delete the documents with *keys*; missing ones are fine."""
         for part in _bounded(keys, len):
             operations = [{"q": Slice(key), "limit": 1} for key in part]
-            command = {"delete": namespace.collection, "deletes": operations}
-            for error in self._run(namespace, command):
+            for error in self._run(namespace, "delete", "deletes", operations):
                 raise self._refusal(namespace, part[error["index"]], error)
 
     def replace(self, namespace: Namespace, states: Iterable[tuple[Key, Document]]) -> None:
@@ -110,12 +109,13 @@ class Writer:
         if not documents:
             return
         self._check_size(namespace, documents)
-        command = {
-            "insert": namespace.collection,
-            "documents": documents,
-            "bypassDocumentValidation": True,
-        }
-        found = self._run(namespace, command)
+        try:
+            found = self._run(
+                namespace, "insert", "documents", documents, bypassDocumentValidation=True
+            )
+        except TransientError:
+            self._repeated.add(namespace)  # some may be there: only the others are tried again
+            raise
         for error in found:
             if not _is_same_key(error):
                 key = key_of(documents[error["index"]].raw)
@@ -162,8 +162,15 @@ class Writer:
         if len(states) == 1 and _size_of_replacement(states[0]) > _MAX_REPLACEMENT_BYTES:
             self._reinsert(namespace, *states[0])
             return []
+        timed = [(k, d) for k, d in states if _has_empty_time(d)]
+        if timed:
+            # Only a pipeline keeps timestamps of zero, and one that changes a document in which a
+            # name is repeated kills the server (seen on 6.0.5): it must find none.
+            self.delete(namespace, [k for k, _ in timed])
+            self._insert_timed(namespace, [d for _, d in timed])
+            states = [(k, d) for k, d in states if not _has_empty_time(d)]
         again = []
-        for error in self._update(namespace, [_upsert(k, d) for k, d in states]):
+        for error in self._update(namespace, [_upsert(k, d) for k, d in states]) if states else ():
             key, document = states[error["index"]]
             if error["code"] in _TAKEN_ONLY_BY_INSERT:
                 self._reinsert(namespace, key, document)
@@ -180,21 +187,43 @@ class Writer:
     def _update(
         self, namespace: Namespace, updates: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:
-        command = {
-            "update": namespace.collection,
-            "updates": updates,
-            "bypassDocumentValidation": True,
-        }
-        return self._run(namespace, command)
+        return self._run(namespace, "update", "updates", updates, bypassDocumentValidation=True)
 
-    def _run(self, namespace: Namespace, command: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-        """Return the documents' own errors."""
-        reply = self._deployment.run(
-            namespace.database,
-            {**command, "ordered": False, "writeConcern": DURABLE},
-            doing=f"write {namespace}",
-        )
-        return errors.write_errors(reply, self._doing(namespace))
+    def _run(
+        self,
+        namespace: Namespace,
+        verb: str,
+        field: str,
+        operations: Sequence[Any],
+        **options: bool,
+    ) -> list[Mapping[str, Any]]:
+        """
+        Return the documents' own errors.
+
+        Those that may pass are tried again as long as others of the same command succeed: a
+        command of thousands that has to succeed at once may never do so.
+
+        Raises:
+            TransientError: none of those that were left succeeded.
+        """
+        command = {verb: namespace.collection, **options, "ordered": False, "writeConcern": DURABLE}
+        numbers: Sequence[int] = range(len(operations))
+        found: list[Mapping[str, Any]] = []
+        while True:
+            reply = self._deployment.run(
+                namespace.database, {**command, field: operations}, doing=f"write {namespace}"
+            )
+            passing = errors.passing_errors(reply)
+            if not passing or len(passing) == len(operations):
+                last = errors.write_errors(reply, self._doing(namespace))
+                return found + [{**e, "index": numbers[e["index"]]} for e in last]
+            found += [
+                {**e, "index": numbers[e["index"]]}
+                for e in reply["writeErrors"]
+                if e["index"] not in passing
+            ]
+            numbers = [numbers[i] for i in passing]
+            operations = [operations[i] for i in passing]
 
     def _check_size(self, namespace: Namespace, documents: Sequence[Document]) -> None:
         # What is so large stands alone in its command.
@@ -221,11 +250,7 @@ class Writer:
 
 
 def _upsert(key: Key, document: Document) -> dict[str, Any]:
-    if _has_empty_time(document):
-        replacement: object = [{"$replaceWith": {"$literal": document}}]
-    else:
-        replacement = document
-    return {"q": Slice(key), "u": replacement, "upsert": True}
+    return {"q": Slice(key), "u": document, "upsert": True}
 
 
 def _has_empty_time(document: Document) -> bool:

@@ -1,0 +1,406 @@
+"""
+Random load, random faults and random kills, round after round: `make soak`.
+
+    python tests/soak.py [--seed 1] [--rounds 20] [--minutes 5] [--keep DIR]
+
+What happens in a round, and in which order, follows from its seed alone; at which moment it
+strikes depends on the machine, too. Each round moves some thousand documents between two real
+servers while an application writes, and ends with an independent comparison. What a round that
+fails leaves is kept, with its seed and its plan.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import random
+import shutil
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack, closing, contextmanager
+from dataclasses import asdict, dataclass, replace
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+sys.path.insert(0, str(Path(__file__).parent / "e2e"))
+
+from failing import FailPoint
+from faults import FAULTS, HURRIED, SIDES, Site
+from judge import SYSTEM_DATABASES, differences
+from program import Program
+from pymongo import MongoClient
+from waiting import until
+
+from limosa.catalog import folder_for, watch
+from limosa.embedded import Options, ReplicaSet
+from limosa.errors import UnknownMigration
+from limosa.state import Migration, State
+from limosa.testing.proxy import Proxy
+from limosa.workload import Traffic, fill
+
+Client = MongoClient[dict[str, Any]]
+
+#: What may happen, and how often compared with the others.
+HAPPENINGS: dict[str, int] = {
+    "limosa killed": 8,
+    "killed": 2,
+    "restarted": 1,
+    "stepped down": 2,
+    "cursors killed": 2,
+    "operations killed": 2,
+    "sessions killed": 2,
+    "cut towards server": 3,
+    "cut towards client": 3,
+    "muted": 1,
+    "silent": 1,
+    "slow": 1,
+    "commands fail": 6,
+    "paused": 2,
+    "schema changed": 5,
+}
+#: Codes of errors that pass, and commands that may meet them.
+PASSING = (6, 91, 112, 189, 262, 10107, 11600, 11602)
+COMMANDS = {
+    "source": ("find", "getMore", "aggregate", "ping", "listIndexes"),
+    "target": ("insert", "update", "delete", "createIndexes", "find", "collMod", "dropIndexes"),
+}
+#: So slow a target that a round lasts long enough for all that is to happen in it.
+SLOWED = ("insert", "createIndexes", "update", "find")
+PATIENCE = 90.0  # seconds
+FAILED = 3  # exit code
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens after a while."""
+
+    after: float  # seconds
+    what: str
+    side: str
+    number: int  # whatever `what` needs one for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens in one round."""
+
+    seed: int
+    documents: int
+    rate: int  # writes a second
+    workers: int
+    slowed_by: int  # milliseconds of the target's commands
+    steps: tuple[Step, ...]
+    last_steps: tuple[Step, ...]  # once the commit has been asked for
+
+
+def plan_for(seed: int) -> Plan:
+    """Return the plan that belongs to *seed*."""
+    dice = random.Random(seed)
+    return Plan(
+        seed,
+        documents=dice.choice((200, 500, 1_500)),
+        rate=dice.choice((20, 100, 300)),
+        workers=dice.choice((1, 2, 4)),
+        slowed_by=dice.choice((0, 10, 40)),
+        steps=tuple(_step(dice) for _ in range(dice.randint(2, 6))),
+        last_steps=tuple(_last_step(dice) for _ in range(dice.randint(0, 2))),
+    )
+
+
+def _step(dice: random.Random, *, spread: float = 0.5) -> Step:
+    (what,) = dice.choices(tuple(HAPPENINGS), tuple(HAPPENINGS.values()))
+    return Step(dice.uniform(0, spread), what, dice.choice(SIDES), dice.randrange(10**6))
+
+
+def _last_step(dice: random.Random) -> Step:
+    step = _step(dice, spread=0.15)
+    # The source may not change any more.
+    return replace(step, what="limosa killed") if step.what == "schema changed" else step
+
+
+class Field:
+    """Two servers behind networks, for as many rounds as one likes."""
+
+    def __init__(self, sets: dict[str, ReplicaSet], sites: dict[str, Site]) -> None:
+        self.sets = sets
+        self.sites = sites
+
+    @classmethod
+    @contextmanager
+    def opened(cls) -> Iterator[Field]:
+        """Start servers and networks for a block."""
+        options = Options(parameters={"enableTestCommands": 1}, oplog_mb=64)
+        with ExitStack() as stack:
+            sets, sites = {}, {}
+            for side in SIDES:
+                servers = sets[side] = stack.enter_context(ReplicaSet(options, name=side))
+                client: Client = stack.enter_context(MongoClient(servers.uri))
+                proxy = stack.enter_context(Proxy(servers.members[0].port))
+                sites[side] = Site(side, _Served(servers, client), proxy)
+            yield cls(sets, sites)
+
+    def clear(self) -> None:
+        """Empty both servers, and let everything work."""
+        self.calm()
+        for site in self.sites.values():
+            for database in set(site.client.list_database_names()) - SYSTEM_DATABASES:
+                site.client.drop_database(database)
+
+    def calm(self) -> None:
+        """Let everything work."""
+        for site in self.sites.values():
+            site.network.heal()
+            FailPoint(site.client).off()
+
+
+@dataclass(frozen=True, slots=True)
+class _Served:
+    replica_set: ReplicaSet
+    client: Client
+
+
+class Round:
+    """One migration through all that its plan has in store."""
+
+    def __init__(self, plan: Plan, field: Field, folder: Path) -> None:
+        self.plan = plan
+        self.kills = 0
+        self._field = field
+        self._source, self._target = field.sites["source"], field.sites["target"]
+        options = ("--workers", str(plan.workers), "--log-format", "json")
+        self._program = Program(
+            f"mongodb://{self._source.network.address}/?{HURRIED}",
+            f"mongodb://{self._target.network.address}/?{HURRIED}",
+            folder / "state",
+            options,
+        )
+
+    def play(self) -> list[str]:
+        """Return in what the two ends differ after the commit; raise if there was none."""
+        self._field.clear()
+        fill(self._source.client, documents=self.plan.documents, seed=self.plan.seed)
+        FailPoint(self._target.client).slow_down(SLOWED, milliseconds=self.plan.slowed_by)
+        traffic = Traffic(
+            self._field.sets["source"].uri,
+            rate=self.plan.rate,
+            seed=self.plan.seed,
+            workers=2,
+            lasting=timedelta(minutes=3),
+        )
+        with self._program, traffic:
+            self._program.start()
+            for step in self.plan.steps:
+                self._take(step)
+            self._follow(traffic)
+            for step in self.plan.last_steps:
+                self._take(step)
+            self._end()
+        return differences(self._source.client, self._target.client)
+
+    def said(self) -> str:
+        """Return what the migration has logged."""
+        return self._program.log()
+
+    def _take(self, step: Step) -> None:
+        if step.number % 4:  # else perhaps before the process has done anything
+            until(lambda: self._is_driven() or self._has_ended(), "start")
+        time.sleep(step.after)  # the moment is random; nothing is waited for
+        site = self._field.sites[step.side]
+        match step.what:
+            case "limosa killed":
+                self._kill()
+            case "stepped down":
+                self._field.sets[step.side].step_down()
+            case "silent":
+                site.network.silence()
+                time.sleep(step.number % 3 / 2)
+                site.network.heal()
+            case "slow":
+                site.network.delay(step.number % 10 / 500)
+                site.network.throttle(400_000)
+            case "commands fail":
+                dice = random.Random(step.number)
+                commands = dice.sample(COMMANDS[step.side], k=2)
+                how: dict[str, Any] = {"errorCode": dice.choice(PASSING)}
+                if dice.random() < 0.4:
+                    how = {"closeConnection": True}
+                FailPoint(site.client).on(commands, times=dice.randint(1, 4), **how)
+            case "paused":
+                self._pause(step.number % 4 / 10)
+            case "schema changed":
+                _change_schema(self._source.client, step.number)
+            case fault:
+                FAULTS[fault](site, "any")
+
+    def _kill(self) -> None:
+        if self._has_ended():
+            return  # committed already
+        self._program.kill()
+        self.kills += 1
+        self._program.start()
+
+    def _pause(self, seconds: float) -> None:
+        self._steer(lambda m: m.moved_to(State.PAUSED) if m.state is State.RUNNING else m)
+        time.sleep(seconds)
+        self._steer(lambda m: m.moved_to(State.RUNNING) if m.state is State.PAUSED else m)
+
+    def _follow(self, traffic: Traffic) -> None:
+        """Ask for a commit when that is possible, and hold the application before."""
+        FailPoint(self._target.client).off()
+        until(self._can_commit, "commit allowed", seconds=PATIENCE)
+        traffic.hold()
+        self._steer(Migration.committing)
+
+    def _can_commit(self) -> bool:
+        self._begin_again()
+        assert not self._has_ended(), f"ended early: {self.said()[-2_000:]}"
+        migration = self._migration()
+        return migration is not None and migration.can_commit
+
+    def _begin_again(self) -> None:
+        """Start a process that gave up before all was planned: that it does within seconds."""
+        process, migration = self._program.process, self._migration()
+        if process and process.poll() == FAILED and migration and migration.planned_at is None:
+            self._program.start()
+
+    def _migration(self) -> Migration | None:
+        try:
+            with closing(watch(self._folder)) as store:
+                return store.migration()
+        except UnknownMigration:
+            return None  # the process has not come so far
+
+    def _end(self) -> None:
+        self._field.calm()
+        code = self._program.end(seconds=PATIENCE)
+        assert code == 0, f"exit code {code}: {self.said()[-2_000:]}"
+
+    def _is_driven(self) -> bool:
+        migration = self._migration()
+        process = self._program.process
+        return bool(migration and process and migration.holder.endswith(f":{process.pid}"))
+
+    def _steer(self, change: Any) -> None:
+        if self._migration() is not None:
+            with closing(watch(self._folder)) as store:
+                store.update(change)
+
+    def _has_ended(self) -> bool:
+        process = self._program.process
+        return process is None or process.poll() is not None
+
+    @property
+    def _folder(self) -> Any:
+        return folder_for("any", self._program.folder)
+
+
+def _change_schema(source: Client, number: int) -> None:
+    """Do one thing to collections or indexes of a database that nobody else writes to."""
+    dice = random.Random(number)
+    names = sorted(source.ledger.list_collection_names())
+    name = dice.choice(names) if names else ""
+    match dice.choice(("create", "create", "drop", "rename", "index", "write")) if name else "":
+        case "drop":
+            source.ledger.drop_collection(name)
+        case "rename":
+            source.ledger[name].rename(f"renamed{number}", dropTarget=True)
+        case "index":
+            source.ledger[name].create_index(f"field{number % 5}", unique=False)
+        case "write":
+            source.ledger[name].update_many({"_id": {"$lt": 50}}, {"$set": {"at": number}})
+        case _:
+            entries = source.ledger[f"book{number}"]
+            entries.insert_many({"_id": i, "number": i} for i in range(number % 500 + 1))
+            entries.create_index("number", unique=True)
+
+
+def play(seed: int, field: Field, keep: Path) -> bool:
+    """Play one round and print what came of it; whether all was well."""
+    plan = plan_for(seed)
+    folder = Path(tempfile.mkdtemp(prefix="limosa-soak-"))
+    began = time.monotonic()
+    game = Round(plan, field, folder)
+    try:
+        found = game.play()
+    except Exception as error:
+        found = [f"{type(error).__name__}: {error}"]
+    what = ", ".join(s.what for s in (*plan.steps, *plan.last_steps))
+    took = f"{time.monotonic() - began:.1f} s, {game.kills} kills; {what}"
+    if not found:
+        tell(f"seed {seed}: equal ({took})")
+    else:
+        kept = _keep(game, field, folder, keep / f"soak-{seed}", found)
+        tell(f"seed {seed}: NOT EQUAL ({took}); see {kept}")
+        for line in found[:10]:
+            tell(f"    {line}")
+    shutil.rmtree(folder, ignore_errors=True)
+    return not found
+
+
+def _keep(game: Round, field: Field, folder: Path, to: Path, found: list[str]) -> Path:
+    """Save plan, state, logs, differences and what both servers were told."""
+    shutil.rmtree(to, ignore_errors=True)
+    shutil.copytree(folder, to, ignore_dangling_symlinks=True)
+    (to / "plan.json").write_text(json.dumps(asdict(game.plan), indent=2))
+    (to / "differences").write_text("\n".join(found))
+    for side, site in field.sites.items():
+        (to / f"{side}.log").write_text(field.sets[side].members[0].log())
+        with (to / f"{side}-oplog").open("w") as out:
+            out.writelines(f"{entry}\n" for entry in site.client.local["oplog.rs"].find())
+    return to
+
+
+class Seeds:
+    """Hands out one seed after the other, to several threads, until the time is up."""
+
+    def __init__(self, seeds: Iterable[int], deadline: float) -> None:
+        self._seeds = iter(seeds)
+        self._deadline = deadline
+        self._lock = threading.Lock()
+
+    def __iter__(self) -> Iterator[int]:
+        while time.monotonic() < self._deadline:
+            with self._lock:
+                seed = next(self._seeds, None)
+            if seed is None:
+                return
+            yield seed
+
+
+def play_all(seeds: Iterable[int], keep: Path) -> dict[int, bool]:
+    """Play a round with each of *seeds* on one field; return how each went."""
+    with Field.opened() as field:
+        return {seed: play(seed, field, keep) for seed in seeds}
+
+
+def tell(line: str) -> None:
+    """Print a line now, whoever reads it."""
+    print(line, flush=True)  # noqa: T201 - a program for people
+
+
+def main() -> int:
+    """Play as many rounds as are asked for; 1 if any went wrong."""
+    parser = argparse.ArgumentParser(description="Random load, random faults and random kills.")
+    parser.add_argument("--seed", type=int, default=1, help="of the first round")
+    parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--minutes", type=float, help="begin no round after so many")
+    parser.add_argument("--keep", type=Path, default=Path(), help="where failures are kept")
+    parser.add_argument("--jobs", type=int, default=1, help="rounds at once")
+    chosen = parser.parse_args()
+    deadline = time.monotonic() + 60 * (chosen.minutes or 60 * 24)
+    seeds = Seeds(range(chosen.seed, chosen.seed + chosen.rounds), deadline)
+    with ThreadPoolExecutor(chosen.jobs) as pool:
+        jobs = [pool.submit(play_all, seeds, chosen.keep) for _ in range(chosen.jobs)]
+        ended = {seed: well for job in jobs for seed, well in job.result().items()}
+    failed = sorted(seed for seed, well in ended.items() if not well)
+    tell(f"{len(ended) - len(failed)} of {len(ended)} rounds ended equal; not: {failed or 'none'}")
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

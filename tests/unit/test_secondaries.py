@@ -1,0 +1,26 @@
+"""The address of one member is that of the set, narrowed."""
+
+from __future__ import annotations
+
+import pytest
+
+from limosa.connectors.mongodb.secondaries import at_member
+
+
+@pytest.mark.parametrize(
+    ("uri", "one"),
+    [
+        ("mongodb://a,b:2", "mongodb://c:3/?directConnection=true"),
+        (
+            "mongodb://u:p%40%2F@a,b/shop?replicaSet=r&ReadPreference=secondary&tls=true",
+            "mongodb://u:p%40%2F@c:3/shop?tls=true&directConnection=true",
+        ),
+        (
+            "mongodb://a/?readPreferenceTags=dc:x&readPreferenceTags=&authSource=admin",
+            "mongodb://c:3/?authSource=admin&directConnection=true",
+        ),
+    ],
+)
+def test_one_member(uri: str, one: str) -> None:
+    """Credentials and options stay, but for those that are about the set or a choice."""
+    assert at_member(uri, "c:3") == one
