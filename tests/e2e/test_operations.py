@@ -236,7 +236,10 @@ def test_duplicates_at_commit(ends: Any, program: Program) -> None:
     ends.target.client.shop.people.delete_one({"_id": "double"})
     program.end()
     program.start()
+    going_on = "SELECT 1 FROM migration WHERE state = 'RUNNING'"
+    until(lambda: program.rows(going_on), "migration that goes on")
 
+    assert _steer(program, "commit").code == DONE
     assert program.end() == DONE
     assert differences(ends.source.client, ends.target.client) == []
 

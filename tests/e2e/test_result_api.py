@@ -100,7 +100,17 @@ def test_way_through(managed: Managed, tmp_path: Path) -> None:
 def test_beside_the_run(managed: Managed, tmp_path: Path) -> None:
     """`limosa run --listen` answers while it runs, from a process of its own."""
     url = f"http://127.0.0.1:{free_port()}/migrate/result"
-    ask = f"import urllib.request as r; print(r.urlopen('{url}').read().decode())"
+    # An answer may be a moment old, from before the attempt began.
+    ask = f"""
+import json, time, urllib.request
+until = time.monotonic() + 30
+while True:
+    told = urllib.request.urlopen('{url}').read().decode()
+    if json.loads(told)["try_count"] or time.monotonic() > until:
+        break
+    time.sleep(0.1)
+print(told)
+"""
     (tmp_path / "ask.py").write_text(ask)
     managed.plan = (
         f"hooks: [{{before: message, run: '{sys.executable} $WORK/ask.py > $WORK/told'}}]\n"
