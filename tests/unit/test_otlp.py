@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import gzip
 import threading
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
@@ -14,6 +15,7 @@ import pytest
 from limosa.errors import ConfigError, ConnectionLost
 from limosa.history import BOUNDS, Histogram
 from limosa.otlp import push
+from limosa.server.pushing import Pushing
 from limosa.state import Migration, State, Totals
 from limosa.views.readings import Readings
 from limosa.views.status import Status
@@ -77,6 +79,29 @@ def collector() -> Iterator[Collector]:
     collector = Collector()
     yield collector
     collector.close()
+
+
+def test_pushed_again_and_again(collector: Collector) -> None:
+    """The server sends what it knows until it is closed, and tells once that nobody takes it."""
+    said: list[str] = []
+    pushing = Pushing(lambda: READINGS, collector.address, said.append, every=0.05)
+    until(lambda: len(collector.received) >= 2)
+    pushing.close()
+    assert said == []
+
+    lost = Pushing(lambda: READINGS, "http://127.0.0.1:9", said.append, every=0.05)
+    until(lambda: said)
+    lost.close()
+
+    assert len(said) == 1
+    assert "http://127.0.0.1:9" in said[0]
+
+
+def until(look: Callable[[], object]) -> None:
+    deadline = time.monotonic() + 30
+    while not look():
+        assert time.monotonic() < deadline
+        threading.Event().wait(0.02)
 
 
 def test_push(collector: Collector) -> None:

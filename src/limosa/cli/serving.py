@@ -69,6 +69,12 @@ _ResultPort = Annotated[
     int | None,
     typer.Option("--result-port", help="Answer /migrate/result on this port, too."),
 ]
+_OtlpEndpoint = Annotated[
+    str | None,
+    typer.Option(
+        "--otlp-endpoint", metavar="URL", help="Send the metrics to this collector, by OTLP."
+    ),
+]
 _LoadLevel = Annotated[
     int | None, typer.Option("--loadLevel", "--load-level", help="How hard to work: 1 to 4.")
 ]
@@ -122,6 +128,7 @@ def serve(
     tls_cert: _TlsCert = None,
     tls_key: _TlsKey = None,
     result_port: _ResultPort = None,
+    otlp_endpoint: _OtlpEndpoint = None,
     load_level: _LoadLevel = None,
     log_path: _LogPath = None,
     verbosity: _Verbosity = None,

@@ -44,6 +44,7 @@ class Configuration(BaseModel):
     tlsCert: Path | None = None  # noqa: N815
     tlsKey: Path | None = None  # noqa: N815
     resultPort: Annotated[int, Field(ge=0, le=65535)] | None = None  # noqa: N815
+    otlpEndpoint: str | None = None  # noqa: N815
     loadLevel: Annotated[int, Field(ge=1, le=4)] = 3  # noqa: N815
     logPath: Path | None = None  # noqa: N815
     verbosity: str = "INFO"

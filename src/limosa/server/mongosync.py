@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from datetime import timedelta
 
 from fastapi import APIRouter, Request, Response
 from starlette.datastructures import State
 
 from ..errors import LimosaError
 from ..views.mongosync import Figures, progress_body
+from ..views.status import Status
 from .documents import ANSWERS, PROGRESS, body_schema
 from .logbook import Logbook
 from .routing import Json, Served, body_of, in_thread, refusal, rendered, request_entry
@@ -16,6 +18,9 @@ from .service import Service
 from .start_body import Empty, Start, parsed, start_of
 
 router = APIRouter(prefix="/api/v1", tags=["mongosync"])
+
+#: What the engine, too, warns about: a process that stands still for so long loses changes.
+_SHORT_OPLOG = timedelta(minutes=15)
 
 
 @router.get("/progress", responses=PROGRESS)
@@ -78,7 +83,18 @@ def figures_of(service: Service) -> Figures:
         pings={side: seen.pings[n] for side, n in sides if n in seen.pings},
         names=names,
         oplog_left=seen.status.oplog_left if seen.status else None,
+        warnings=_warnings(seen.status),
     )
+
+
+def _warnings(status: Status | None) -> list[str]:
+    left = status.oplog_left if status else None
+    if left is None or left >= _SHORT_OPLOG:
+        return []
+    return [
+        f"the source's oplog holds no more than {int(left.total_seconds() // 60)} minutes of "
+        "changes that are not captured yet: enlarge it with replSetResizeOplog"
+    ]
 
 
 def _rendered(kept: State, service: Service) -> bytes:

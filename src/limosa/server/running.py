@@ -15,6 +15,7 @@ from .. import catalog
 from ..ends import Ends
 from ..errors import ConfigError
 from ..history import Histogram
+from ..views.readings import Readings
 from .app import create_app, create_result_app
 from .configuration import Configuration
 from .guard import Rules, Tokens, is_private
@@ -22,6 +23,7 @@ from .listening import Address, Server
 from .logbook import Logbook, Narrator
 from .mongosync import figures_of
 from .pings import Pings
+from .pushing import Pushing
 from .service import End, Service
 
 
@@ -72,6 +74,12 @@ def serve(
             )
             stack.enter_context(_answering(own))
             say(f"the result is at {own.url}/migrate/result")
+        if configuration.otlpEndpoint is not None:
+
+            def readings() -> Readings | None:
+                return service.snapshot().readings
+
+            stack.enter_context(closing(Pushing(readings, configuration.otlpEndpoint, say)))
         service.begin()
         _stop_when(stop, server)
         say(f"listening on {server.url} for {folder.name}; its state is in {folder.path}")
