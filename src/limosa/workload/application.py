@@ -18,7 +18,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any, TypeAlias
 
 from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
-from pymongo.errors import BulkWriteError, ConnectionFailure, PyMongoError
+from pymongo.errors import BulkWriteError, ConnectionFailure, OperationFailure, PyMongoError
 from pymongo.results import BulkWriteResult
 
 from ..embedded.watcher import requests
@@ -38,6 +38,8 @@ INSERTS, UPDATES, DELETES = 0.4, 0.3, 0.1  # the rest are updates of hot documen
 
 #: Seconds until the next try when no server takes writes.
 PAUSE = 0.05
+#: The code of an operation that somebody has killed; an application tries another.
+_INTERRUPTED = 11601
 
 
 def main() -> None:
@@ -268,8 +270,11 @@ class Gate:
 
 
 def _may_pass(error: PyMongoError) -> bool:
-    if isinstance(error, BulkWriteError):  # its write concern was not met, as in an election
-        return not error.details["writeErrors"]
+    if isinstance(error, BulkWriteError):
+        # Without any, its write concern was not met, as in an election.
+        return all(each["code"] == _INTERRUPTED for each in error.details["writeErrors"])
+    if isinstance(error, OperationFailure) and error.code == _INTERRUPTED:
+        return True
     return error.has_error_label("RetryableWriteError")
 
 
