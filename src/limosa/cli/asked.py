@@ -2,31 +2,13 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from . import options
+from .grouped import grouped
 
 if TYPE_CHECKING:
     from ..settings import Settings
-
-
-def with_settings(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* these options, in place of its parameter ``settings``."""
-    names = _evaluated(_settings)
-    own = {n: p for n, p in _evaluated(command).items() if n != "settings"}
-
-    @functools.wraps(command)
-    def asked(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in names}
-        command(**given, settings=_settings(**chosen))
-
-    together = sorted({**own, **names}.values(), key=lambda p: p.default is not p.empty)
-    asked.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined] # is read
-    asked.__annotations__ = {p.name: p.annotation for p in together}
-    return asked
 
 
 def _settings(
@@ -58,15 +40,5 @@ def _settings(
     )
 
 
-def _evaluated(function: Callable[..., Any]) -> dict[str, inspect.Parameter]:
-    # One by one: that of ``settings`` is not imported, which would slow `limosa --help` down.
-    names = vars(inspect.getmodule(function))
-    return {
-        name: parameter.replace(
-            kind=inspect.Parameter.KEYWORD_ONLY,
-            annotation=eval(a, names) if isinstance(a, str) else a,  # noqa: S307 - our own source
-        )
-        for name, parameter in inspect.signature(function).parameters.items()
-        if name != "settings"
-        for a in (parameter.annotation,)
-    }
+#: Gives a command these options, in place of its parameter ``settings``.
+with_settings = grouped("settings", _settings)

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import functools
-import inspect
-from collections.abc import Callable
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
+from typing import TYPE_CHECKING, Annotated, TypeAlias
 
 import typer
 
 from . import options
+from .grouped import grouped
 
 if TYPE_CHECKING:
     from ..limits import LimitChange, Limits
@@ -75,41 +73,34 @@ TimeWindow: TypeAlias = Annotated[
 ]
 
 
-_OPTIONS: dict[str, Any] = {
-    "load_level": LoadLevel,
-    "documents_per_second": DocumentsPerSecond,
-    "megabytes_per_second": MegabytesPerSecond,
-    "max_lag": MaxLag,
-    "max_latency": MaxLatency,
-    "max_queue": MaxQueue,
-    "window": TimeWindow,
-}
+def _change(
+    *,
+    load_level: LoadLevel = None,
+    documents_per_second: DocumentsPerSecond = None,
+    megabytes_per_second: MegabytesPerSecond = None,
+    max_lag: MaxLag = None,
+    max_latency: MaxLatency = None,
+    max_queue: MaxQueue = None,
+    window: TimeWindow = None,
+) -> LimitChange:
+    from ..limits import LimitChange, Window
+
+    windows = None
+    if window:
+        windows = tuple(Window.parse(w) for w in window if w != "always")
+    return LimitChange(
+        load_level=load_level,
+        documents_per_second=documents_per_second,
+        megabytes_per_second=megabytes_per_second,
+        max_lag=None if max_lag is None else options.span(max_lag),
+        max_latency=None if max_latency is None else timedelta(milliseconds=max_latency),
+        max_queue=max_queue,
+        windows=windows,
+    )
 
 
-def with_limits(command: Callable[..., None]) -> Callable[..., None]:
-    """Give *command* these options, in place of its parameter ``limits``."""
-    # Each by itself: those of ``limits`` and ``settings`` are not imported, which would slow
-    # `limosa --help` down.
-    names = vars(inspect.getmodule(command))
-    own = [
-        p.replace(annotation=p.annotation if n == "settings" else eval(p.annotation, names))  # noqa: S307 - our own source
-        for n, p in inspect.signature(command).parameters.items()
-        if n != "limits"
-    ]
-    more = [
-        inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=None, annotation=option)
-        for name, option in _OPTIONS.items()
-    ]
-
-    @functools.wraps(command)
-    def limited(**given: Any) -> None:
-        chosen = {name: given.pop(name) for name in _OPTIONS}
-        command(**given, limits=_change(**chosen))
-
-    together = [*own, *more]
-    limited.__signature__ = inspect.Signature(together)  # type: ignore[attr-defined] # is read
-    limited.__annotations__ = {p.name: p.annotation for p in together}
-    return limited
+#: Gives a command these options, in place of its parameter ``limits``.
+with_limits = grouped("limits", _change)
 
 
 @with_limits
@@ -170,29 +161,3 @@ def limit_rows(limits: Limits) -> list[tuple[str, str]]:
         f"queue {limits.max_queue:,} operations" if limits.max_queue else "",
     ]
     return [*rows, ("slows down by itself", f"over {', '.join(filter(None, over))}")]
-
-
-def _change(
-    *,
-    load_level: int | None,
-    documents_per_second: float | None,
-    megabytes_per_second: float | None,
-    max_lag: str | None,
-    max_latency: float | None,
-    max_queue: int | None,
-    window: list[str] | None,
-) -> LimitChange:
-    from ..limits import LimitChange, Window
-
-    windows = None
-    if window:
-        windows = tuple(Window.parse(w) for w in window if w != "always")
-    return LimitChange(
-        load_level=load_level,
-        documents_per_second=documents_per_second,
-        megabytes_per_second=megabytes_per_second,
-        max_lag=None if max_lag is None else options.span(max_lag),
-        max_latency=None if max_latency is None else timedelta(milliseconds=max_latency),
-        max_queue=max_queue,
-        windows=windows,
-    )
