@@ -24,7 +24,7 @@ HOLDING = "hangAfterStartingIndexBuild"
 def held(ends: Any) -> Iterator[Any]:
     """Both ends, the source filled; the target holds every build until `_let_go`."""
     fill(ends.source.client)
-    ends.target.client.admin.command("configureFailPoint", HOLDING, mode="alwaysOn")
+    _hold(ends.target.client)
     yield ends
     _let_go(ends.target.client)
 
@@ -44,9 +44,12 @@ def _drop(target: Client) -> None:
 def test_build_ends_early(held: Any, tmp_path: Path, act: Callable[[Client], None]) -> None:
     """A build that is killed, or dropped, before it is done is begun again."""
     target = held.target.client
+    entered = _hold(target)
     with Running(held.source.uri, held.target.uri, tmp_path / "state") as running:
         running.start()
-        until(lambda: _builds(target), "build")
+        target.admin.command(
+            "waitForFailPoint", HOLDING, timesEntered=entered + 1, maxTimeMS=60_000
+        )
         seen = len(running.events)
         act_and_let_go(target, act)
         running.committed()
@@ -92,7 +95,7 @@ def act_and_let_go(target: Client, act: Callable[[Client], None]) -> None:
     """Act on builds that are held; a drop waits for them to notice."""
     acting = Thread(target=act, args=(target,))
     acting.start()
-    acting.join(0.5)
+    until(lambda: not acting.is_alive() or _drops(target), "drop that waits")
     _let_go(target)
     acting.join()
 
@@ -103,6 +106,17 @@ def _builds(target: Client) -> list[dict[str, Any]]:
         {"$match": {"command.createIndexes": {"$exists": True}, "appName": "limosa"}},
     ]
     return list(target.admin.aggregate(pipeline))
+
+
+def _drops(target: Client) -> list[dict[str, Any]]:
+    waits = {"command.dropIndexes": {"$exists": True}, "microsecs_running": {"$gt": 300_000}}
+    return list(target.admin.aggregate([{"$currentOp": {"allUsers": True}}, {"$match": waits}]))
+
+
+def _hold(target: Client) -> int:
+    """Hold every build from now on; return how many have been held before."""
+    held = target.admin.command("configureFailPoint", HOLDING, mode="alwaysOn")
+    return int(held["count"])
 
 
 def _let_go(target: Client) -> None:
