@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import multiprocessing
+import os
 import random
 import shutil
 import subprocess
@@ -19,7 +20,7 @@ from typing import Any
 
 import bson
 from bson.raw_bson import RawBSONDocument
-from pymongo import DeleteOne, InsertOne, MongoClient, UpdateOne
+from pymongo import MongoClient
 
 from limosa import catalog
 from limosa.embedded import Options, ReplicaSet
@@ -40,6 +41,12 @@ class Ends:
 
     source: str
     target: str
+
+    def clear(self) -> None:
+        """Drop what is at either end."""
+        for uri in (self.source, self.target):
+            with closing(MongoClient(uri)) as client:
+                client.drop_database(DATABASE)
 
     def clear_target(self) -> None:
         """Drop what an earlier round has copied."""
@@ -74,7 +81,7 @@ def document(number: int, size: int) -> dict[str, Any]:
 def fill(uri: str, count: int, *, size: int = 942) -> None:
     """Put *count* documents of *size* bytes there, from two processes."""
     half = (count + 1) // 2
-    _in_processes([(_fill, uri, first, min(count, first + half), size) for first in (0, half)])
+    in_processes([(_fill, uri, first, min(count, first + half), size) for first in (0, half)])
 
 
 def _fill(uri: str, first: int, last: int, size: int) -> None:
@@ -93,37 +100,40 @@ def copy_limit(ends: Ends, count: int) -> float:
     documents that are encoded already; both at once, on the same cores, in four threads each.
     """
     ends.clear_target()
-    ready = multiprocessing.Barrier(3)
-    halves = [
-        multiprocessing.Process(target=work, args=(uri, count, ready))
-        for work, uri in ((_drain, ends.source), (_insert_encoded, ends.target))
-    ]
-    for half in halves:
-        half.start()
-    ready.wait(300)
-    started = time.monotonic()
-    for half in halves:
-        half.join()
-    return count / (time.monotonic() - started)
+    return _rate(count, (_drain, ends.source), (_insert_encoded, ends.target))
+
+
+def drain_limit(ends: Ends, count: int) -> float:
+    """Return documents/s of draining both ends at once, each in a process with four threads."""
+    return _rate(count, (_drain, ends.source), (_drain, ends.target))
 
 
 def insert_limit(uri: str, count: int) -> float:
     """Return documents/s of inserting encoded documents while nothing else runs."""
-    ready = multiprocessing.Barrier(2)
-    process = multiprocessing.Process(target=_insert_encoded, args=(uri, count, ready))
-    process.start()
+    return _rate(count, (_insert_encoded, uri))
+
+
+def _rate(count: int, *works: tuple[Callable[[str, int, Any], None], str]) -> float:
+    """Return documents/s of *works*, each in its own process, begun at once when all are ready."""
+    ready = multiprocessing.Barrier(len(works) + 1)
+    processes = [
+        multiprocessing.Process(target=work, args=(uri, count, ready)) for work, uri in works
+    ]
+    for process in processes:
+        process.start()
     ready.wait(300)
     started = time.monotonic()
-    process.join()
+    for process in processes:
+        process.join()
     return count / (time.monotonic() - started)
 
 
 def _drain(uri: str, count: int, ready: Any) -> None:
     client: MongoClient[Any] = MongoClient(uri)
     collection = client[DATABASE][COLLECTION]
-    cuts = [
-        d["_id"] for d in collection.aggregate([{"$sample": {"size": 3}}, {"$sort": {"_id": 1}}])
-    ]
+    # So many that the four parts are of nearly the same size: one thread left alone is no limit.
+    sample = [{"$sample": {"size": 400}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+    cuts = [d["_id"] for d in collection.aggregate(sample)][100::100][:3]
     total = collection.estimated_document_count()
 
     def drain(low: Any, high: Any) -> None:
@@ -136,9 +146,7 @@ def _drain(uri: str, count: int, ready: Any) -> None:
                 return
 
     ready.wait(300)
-    _in_threads(
-        [(drain, low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)]
-    )
+    in_threads([(drain, low, high) for low, high in zip([None, *cuts], [*cuts, None], strict=True)])
 
 
 def _insert_encoded(uri: str, count: int, ready: Any) -> None:
@@ -153,38 +161,7 @@ def _insert_encoded(uri: str, count: int, ready: Any) -> None:
             client[DATABASE].command({**command, "writeConcern": DURABLE})
 
     ready.wait(300)
-    _in_threads([(insert, i * quarter) for i in range(4)])
-
-
-def change(uri: str, events: int, *, seed: int = 1) -> dict[str, int]:
-    """Make *events* changes, a third each of inserts, updates and deletes; uniform keys."""
-    with closing(MongoClient(uri)) as client:
-        ids = [d["_id"] for d in client[DATABASE][COLLECTION].find({}, {"_id": 1})]
-    random.Random(seed).shuffle(ids)
-    half = len(ids) // 2
-    _in_processes(
-        [(_change, uri, ids[i * half : (i + 1) * half], events // 2, seed + i) for i in (0, 1)]
-    )
-    return {"events": events}
-
-
-def _change(uri: str, ids: list[Any], events: int, seed: int) -> None:
-    chance, doomed = random.Random(seed), iter(ids)
-    kept = ids[len(ids) // 2 :]
-    with closing(MongoClient(uri)) as client:
-        collection = client[DATABASE][COLLECTION]
-        for at in range(0, events, 1_000):
-            some: list[Any] = []
-            for i in range(at, min(events, at + 1_000)):
-                match i % 3:
-                    case 0:
-                        some.append(InsertOne(document(10_000_000 + seed * events + i, 942)))
-                    case 1:
-                        target = {"_id": chance.choice(kept)}
-                        some.append(UpdateOne(target, {"$set": {"amount": i}}))
-                    case _:
-                        some.append(DeleteOne({"_id": next(doomed, None)}))
-            collection.bulk_write(some, ordered=False)
+    in_threads([(insert, i * quarter) for i in range(4)])
 
 
 def write_limit(uri: str, count: int) -> float:
@@ -217,7 +194,7 @@ def write_limit(uri: str, count: int) -> float:
             client[DATABASE].command(command)
 
     started = time.monotonic()
-    _in_threads([(write, some) for some in commands])
+    in_threads([(write, some) for some in commands])
     return len(ids) / (time.monotonic() - started)
 
 
@@ -231,6 +208,15 @@ def stream_limit(uri: str, after: Any) -> tuple[float, int]:
             events += 1
             last = time.monotonic()
     return events / (last - started), events
+
+
+def server_cpu(uri: str) -> float:
+    """Return the seconds of CPU that the server has used; Linux only."""
+    client: MongoClient[dict[str, Any]] = MongoClient(uri)
+    with closing(client):
+        pid = client.admin.command("serverStatus")["pid"]
+    fields = Path(f"/proc/{pid}/stat").read_text(encoding="ascii").rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def stream_position(uri: str) -> Any:
@@ -322,7 +308,8 @@ def folder() -> Iterator[Path]:
         shutil.rmtree(path, ignore_errors=True)
 
 
-def _in_processes(calls: Sequence[tuple[Any, ...]]) -> None:
+def in_processes(calls: Sequence[tuple[Any, ...]]) -> None:
+    """Make *calls*, each a function and its arguments, in a process of its own."""
     running = [multiprocessing.Process(target=c[0], args=c[1:]) for c in calls]
     for process in running:
         process.start()
@@ -330,7 +317,8 @@ def _in_processes(calls: Sequence[tuple[Any, ...]]) -> None:
         process.join()
 
 
-def _in_threads(calls: Sequence[tuple[Any, ...]]) -> None:
+def in_threads(calls: Sequence[tuple[Any, ...]]) -> None:
+    """Make *calls*, each a function and its arguments, in a thread of its own."""
     running = [threading.Thread(target=c[0], args=c[1:]) for c in calls]
     for thread in running:
         thread.start()

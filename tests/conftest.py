@@ -8,9 +8,14 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import pytest
+from hypothesis import HealthCheck, settings
 from pymongo import MongoClient
 
 from limosa.embedded import EmbeddedUnavailable, Options, ReplicaSet, mongod_binary
+
+# How fast examples are made, and run, is the machine's affair.
+settings.register_profile("limosa", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("limosa")
 
 #: Lets tests use ``failCommand`` and the like.
 TESTING = Options(parameters={"enableTestCommands": 1})
@@ -30,10 +35,17 @@ class Server:
         return self.replica_set.uri
 
     def clear(self) -> None:
-        """Drop all user databases, and let no command fail any more."""
+        """Drop all user databases, and let no command fail any more, nor come late."""
         self.client.admin.command("configureFailPoint", "failCommand", mode="off")
+        self.interrupt()
         for database in set(self.client.list_database_names()) - SYSTEM_DATABASES:
             self.client.drop_database(database)
+
+    def interrupt(self) -> None:
+        """End what a migration has given up; done later, it would disturb the next test."""
+        ours = {"appName": "limosa", "opid": {"$exists": True}, "command.hello": {"$exists": False}}
+        for operation in self.client.admin.aggregate([{"$currentOp": {}}, {"$match": ours}]):
+            self.client.admin.command("killOp", op=operation["opid"])
 
 
 class Ends(NamedTuple):

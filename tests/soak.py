@@ -32,8 +32,9 @@ sys.path.insert(0, str(Path(__file__).parent / "e2e"))
 from failing import FailPoint
 from faults import FAULTS, HURRIED, SIDES, Site
 from judge import SYSTEM_DATABASES, differences
-from program import Program
+from program import Program, limosa
 from pymongo import MongoClient
+from soak_plan import COMMANDS, PASSING, Plan, Step, change_schema, limits_for, plan_for
 from waiting import until
 
 from limosa.catalog import folder_for, watch
@@ -45,82 +46,10 @@ from limosa.workload import Traffic, fill
 
 Client = MongoClient[dict[str, Any]]
 
-#: What may happen, and how often compared with the others.
-HAPPENINGS: dict[str, int] = {
-    "limosa killed": 8,
-    "killed": 2,
-    "restarted": 1,
-    "stepped down": 2,
-    "cursors killed": 2,
-    "operations killed": 2,
-    "sessions killed": 2,
-    "cut towards server": 3,
-    "cut towards client": 3,
-    "muted": 1,
-    "silent": 1,
-    "slow": 1,
-    "commands fail": 6,
-    "paused": 2,
-    "schema changed": 5,
-}
-#: Codes of errors that pass, and commands that may meet them.
-PASSING = (6, 91, 112, 189, 262, 10107, 11600, 11602)
-COMMANDS = {
-    "source": ("find", "getMore", "aggregate", "ping", "listIndexes"),
-    "target": ("insert", "update", "delete", "createIndexes", "find", "collMod", "dropIndexes"),
-}
 #: So slow a target that a round lasts long enough for all that is to happen in it.
 SLOWED = ("insert", "createIndexes", "update", "find")
 PATIENCE = 90.0  # seconds
 FAILED = 3  # exit code
-
-
-@dataclass(frozen=True, slots=True)
-class Step:
-    """Something that happens after a while."""
-
-    after: float  # seconds
-    what: str
-    side: str
-    number: int  # whatever `what` needs one for
-
-
-@dataclass(frozen=True, slots=True)
-class Plan:
-    """What happens in one round."""
-
-    seed: int
-    documents: int
-    rate: int  # writes a second
-    workers: int
-    slowed_by: int  # milliseconds of the target's commands
-    steps: tuple[Step, ...]
-    last_steps: tuple[Step, ...]  # once the commit has been asked for
-
-
-def plan_for(seed: int) -> Plan:
-    """Return the plan that belongs to *seed*."""
-    dice = random.Random(seed)
-    return Plan(
-        seed,
-        documents=dice.choice((200, 500, 1_500)),
-        rate=dice.choice((20, 100, 300)),
-        workers=dice.choice((1, 2, 4)),
-        slowed_by=dice.choice((0, 10, 40)),
-        steps=tuple(_step(dice) for _ in range(dice.randint(2, 6))),
-        last_steps=tuple(_last_step(dice) for _ in range(dice.randint(0, 2))),
-    )
-
-
-def _step(dice: random.Random, *, spread: float = 0.5) -> Step:
-    (what,) = dice.choices(tuple(HAPPENINGS), tuple(HAPPENINGS.values()))
-    return Step(dice.uniform(0, spread), what, dice.choice(SIDES), dice.randrange(10**6))
-
-
-def _last_step(dice: random.Random) -> Step:
-    step = _step(dice, spread=0.15)
-    # The source may not change any more.
-    return replace(step, what="limosa killed") if step.what == "schema changed" else step
 
 
 class Field:
@@ -151,8 +80,14 @@ class Field:
             for database in set(site.client.list_database_names()) - SYSTEM_DATABASES:
                 site.client.drop_database(database)
 
+    def deliver(self) -> None:
+        """Have arrive what is late."""
+        for site in self.sites.values():
+            site.network.deliver()
+
     def calm(self) -> None:
         """Let everything work."""
+        self.deliver()
         for site in self.sites.values():
             site.network.heal()
             FailPoint(site.client).off()
@@ -173,6 +108,7 @@ class Round:
         self._field = field
         self._source, self._target = field.sites["source"], field.sites["target"]
         options = ("--workers", str(plan.workers), "--log-format", "json")
+        options += ("--reversible",) if plan.returns else ()
         self._program = Program(
             f"mongodb://{self._source.network.address}/?{HURRIED}",
             f"mongodb://{self._target.network.address}/?{HURRIED}",
@@ -185,14 +121,7 @@ class Round:
         self._field.clear()
         fill(self._source.client, documents=self.plan.documents, seed=self.plan.seed)
         FailPoint(self._target.client).slow_down(SLOWED, milliseconds=self.plan.slowed_by)
-        traffic = Traffic(
-            self._field.sets["source"].uri,
-            rate=self.plan.rate,
-            seed=self.plan.seed,
-            workers=2,
-            lasting=timedelta(minutes=3),
-        )
-        with self._program, traffic:
+        with self._program, self._traffic("source") as traffic:
             self._program.start()
             for step in self.plan.steps:
                 self._take(step)
@@ -200,7 +129,31 @@ class Round:
             for step in self.plan.last_steps:
                 self._take(step)
             self._end()
-        return differences(self._source.client, self._target.client)
+            found = differences(self._source.client, self._target.client)
+            if self.plan.returns and not found:
+                found = self._return()
+        return found
+
+    def _return(self) -> list[str]:
+        """Have all flow back, through a kill, and return in what the ends differ then."""
+        asked = limosa("reverse", "--state", self._program.folder)
+        assert asked.code == 0, asked.err
+        with self._traffic("target") as traffic:
+            self._program.start()
+            until(self._is_driven, "start")
+            self._kill()
+            self._follow(traffic)
+            self._end()
+        return differences(self._target.client, self._source.client)
+
+    def _traffic(self, side: str) -> Traffic:
+        return Traffic(
+            self._field.sets[side].uri,
+            rate=self.plan.rate,
+            seed=self.plan.seed,
+            workers=2,
+            lasting=timedelta(minutes=3),
+        )
 
     def said(self) -> str:
         """Return what the migration has logged."""
@@ -233,7 +186,18 @@ class Round:
             case "paused":
                 self._pause(step.number % 4 / 10)
             case "schema changed":
-                _change_schema(self._source.client, step.number)
+                change_schema(self._source.client, step.number)
+            case "limosa stopped":
+                self._stop()
+            case "throttled":
+                change = limits_for(step.number)
+                self._steer(lambda m: replace(m, limits=change.applied_to(m.limits)))
+            case "index builds killed":
+                _kill_builds(self._target.client)
+            case "late" if step.side == "target" and not self._has_copied():
+                # An insert has no number by which the server knows it for late: it could bring
+                # back what was deleted since.
+                FAULTS["muted"](site, "any")
             case fault:
                 FAULTS[fault](site, "any")
 
@@ -242,6 +206,17 @@ class Round:
             return  # committed already
         self._program.kill()
         self.kills += 1
+        # Only the process that sent a write makes a late one known for late.
+        self._field.deliver()
+        self._program.start()
+
+    def _stop(self) -> None:
+        if self._has_ended():
+            return
+        assert self._program.process is not None
+        self._program.process.terminate()
+        self._program.end(seconds=PATIENCE)
+        self._field.deliver()
         self._program.start()
 
     def _pause(self, seconds: float) -> None:
@@ -267,6 +242,10 @@ class Round:
         process, migration = self._program.process, self._migration()
         if process and process.poll() == FAILED and migration and migration.planned_at is None:
             self._program.start()
+
+    def _has_copied(self) -> bool:
+        migration = self._migration()
+        return migration is not None and migration.copied_at is not None
 
     def _migration(self) -> Migration | None:
         try:
@@ -299,24 +278,13 @@ class Round:
         return folder_for("any", self._program.folder)
 
 
-def _change_schema(source: Client, number: int) -> None:
-    """Do one thing to collections or indexes of a database that nobody else writes to."""
-    dice = random.Random(number)
-    names = sorted(source.ledger.list_collection_names())
-    name = dice.choice(names) if names else ""
-    match dice.choice(("create", "create", "drop", "rename", "index", "write")) if name else "":
-        case "drop":
-            source.ledger.drop_collection(name)
-        case "rename":
-            source.ledger[name].rename(f"renamed{number}", dropTarget=True)
-        case "index":
-            source.ledger[name].create_index(f"field{number % 5}", unique=False)
-        case "write":
-            source.ledger[name].update_many({"_id": {"$lt": 50}}, {"$set": {"at": number}})
-        case _:
-            entries = source.ledger[f"book{number}"]
-            entries.insert_many({"_id": i, "number": i} for i in range(number % 500 + 1))
-            entries.create_index("number", unique=True)
+def _kill_builds(target: Client) -> None:
+    pipeline: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True}},
+        {"$match": {"command.createIndexes": {"$exists": True}, "appName": "limosa"}},
+    ]
+    for operation in target.admin.aggregate(pipeline):
+        target.admin.command("killOp", op=operation["opid"])
 
 
 def play(seed: int, field: Field, keep: Path) -> bool:
@@ -330,6 +298,7 @@ def play(seed: int, field: Field, keep: Path) -> bool:
     except Exception as error:
         found = [f"{type(error).__name__}: {error}"]
     what = ", ".join(s.what for s in (*plan.steps, *plan.last_steps))
+    what += ", and back" if plan.returns else ""
     took = f"{time.monotonic() - began:.1f} s, {game.kills} kills; {what}"
     if not found:
         tell(f"seed {seed}: equal ({took})")

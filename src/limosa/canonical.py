@@ -7,8 +7,10 @@ Everything follows the public BSON specification. Malformed bytes raise `Invalid
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from operator import itemgetter
+from typing import Any
 
 import bson
 from bson.codec_options import DatetimeConversion
@@ -79,6 +81,14 @@ _AMBIGUOUS = frozenset(
 _STRING, _DATE = 0x02, 0x09
 _TEXTS = frozenset({_STRING, _SYMBOL})
 _NUMBERS = frozenset({_DOUBLE_TYPE, _INT32_TYPE, _INT64_TYPE, _DECIMAL_TYPE})
+
+#: What to sort keys of a type by.
+_CONTENT = itemgetter(slice(_VALUE + 4, None))
+_INTEGERS: dict[int, Callable[[Key], Any]] = {
+    _INT32_TYPE: lambda key: _INT32.unpack_from(key, _VALUE),
+    _INT64_TYPE: lambda key: _INT64.unpack_from(key, _VALUE),
+    _DATE: lambda key: _INT64.unpack_from(key, _VALUE),
+}
 
 _NAN_HASH = hash("NaN")
 _READABLE_OPTIONS = CANONICAL_JSON_OPTIONS.with_options(
@@ -178,6 +188,29 @@ def index_place(key: Key) -> tuple[int, int | bytes]:
     if kind == _DATE:
         return kind, int(_INT64.unpack_from(key, _VALUE)[0])
     return kind, key
+
+
+def distinct_in_index_order(keys: Iterable[Key]) -> list[Key] | None:
+    """
+    Return *keys* in the order of `index_place`; None if MongoDB may take some for equal.
+
+    Where it can tell, which is for keys of one type in almost every collection, that is ten
+    times as fast as to ask for the place of each.
+    """
+    found = list(keys)
+    kinds = {key[4] for key in found}
+    if len(kinds) > 1:
+        return None
+    kind = next(iter(kinds), _OBJECT_ID)
+    if kind in {_OBJECT_ID, _BINARY}:
+        found.sort()
+    elif kind == _STRING:
+        found.sort(key=_CONTENT)
+    elif kind in _INTEGERS:
+        found.sort(key=_INTEGERS[kind])
+    else:
+        return None
+    return found
 
 
 def readable(key: Key) -> str:

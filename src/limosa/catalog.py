@@ -55,6 +55,22 @@ def home() -> Path:
     return Path(chosen).expanduser() if chosen else user_state_path("limosa")
 
 
+def keep_free() -> int | None:
+    """
+    Return how many bytes of the state's disk are to stay free; None leaves it to the buffer.
+
+    Raises:
+        ConfigError: ``$LIMOSA_KEEP_FREE_MB`` is no number.
+    """
+    chosen = os.environ.get("LIMOSA_KEEP_FREE_MB")
+    if not chosen:
+        return None
+    if not re.fullmatch(r"[0-9]{1,12}", chosen):
+        msg = f"LIMOSA_KEEP_FREE_MB: expected a whole number of megabytes, got {chosen!r}"
+        raise ConfigError(msg)
+    return int(chosen) * 1_000_000
+
+
 def name_for(source_identity: str, target_identity: str) -> str:
     """
     Return a name for the migration between two deployments, always the same one.

@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
 
-from .canonical import index_place
+from .canonical import distinct_in_index_order, index_place
 from .change_capture import ChangeCapture
 from .errors import CollectionGone
 from .events import BecameConsistent, ChangesApplied
@@ -19,8 +19,10 @@ from .state import CollectionProgress, Migration, State
 from .work import Work
 
 #: So many changes are coalesced and applied as one: the more, the fewer writes for hot
-#: documents and the less waiting for the slowest worker.
-_CHANGES_AT_ONCE = 50_000
+#: documents and the less waiting for the slowest worker. A process begins with few, so that it
+#: soon shows that it works, and doubles them.
+_CHANGES_AT_FIRST = 10_000
+_CHANGES_AT_ONCE = 80_000
 #: How long an empty buffer is left alone.
 _IDLE_SECONDS = 0.01
 #: How often "nothing happened" is written down.
@@ -43,6 +45,8 @@ class ChangeApplication:
         self._capture = capture
         self._schema = schema
         self._marked = 0.0
+        self._trimmed = 0
+        self._at_once = _CHANGES_AT_FIRST
 
     def run_until(self, is_done: Callable[[Migration], bool]) -> Migration:
         """Apply until ``is_done(migration)`` holds, and return that migration."""
@@ -51,12 +55,14 @@ class ChangeApplication:
             self._work.pace.check()
             # Read before the buffer is: what is captured after it may be missing there.
             reached = self._capture.reached
-            found = self._work.buffer.read(after=migration.applied_seq, limit=_CHANGES_AT_ONCE)
+            found = self._work.buffer.read(after=migration.applied_seq, limit=self._at_once)
             if found is not None:
+                self._at_once = min(_CHANGES_AT_ONCE, 2 * self._at_once)
                 migration = self._apply(*found)
             elif reached.seq <= migration.applied_seq and self._is_news(migration, reached.time):
                 migration = self._advance(migration.applied_seq, reached.time, 0)
             else:
+                self._trim(migration)  # what was kept for the verification
                 self._work.pace.wait(_IDLE_SECONDS)
                 migration = self._work.store.migration()
         return migration
@@ -76,8 +82,14 @@ class ChangeApplication:
             for count in self._work.workers.map_unordered(self._apply_unit, self._units(batch)):
                 changed += count
         migration = self._advance(seq, batch.source_time, changed)
-        self._work.buffer.trim(through=kept_for(migration))
+        self._trim(migration)
         return migration
+
+    def _trim(self, migration: Migration) -> None:
+        through = kept_for(migration)
+        if through > self._trimmed:
+            self._work.buffer.trim(through=through)
+            self._trimmed = through
 
     def _advance(self, seq: int, to: datetime | None, changed: int) -> Migration:
         before = self._work.store.migration()
@@ -111,7 +123,7 @@ class ChangeApplication:
         parts = list(_parts(unit))
         try:
             if len(parts) == 1:
-                return self._apply_part(unit.collection, parts[0], lambda _document: True)
+                return self._apply_part(unit.collection, parts[0])
             # What the database holds equal may lie in different parts: deletes come first.
             deleted = [
                 self._apply_part(unit.collection, part, lambda d: d is None) for part in parts
@@ -127,15 +139,16 @@ class ChangeApplication:
         self,
         progress: CollectionProgress,
         part: KeyStates,
-        is_wanted: Callable[[Document | None], bool],
+        is_wanted: Callable[[Document | None], bool] | None = None,
     ) -> int:
-        """Look up *part* and apply what is wanted of it; return how much that was."""
+        """Look up *part* and apply what is wanted of it, or all; return how much that was."""
         self._work.pace.check()
         collection, since = progress.spec.collection, time.monotonic()
         states = self._work.pace.retrying(
             f"look up changes of {collection}", lambda: self._looked_up(collection, part)
         )
-        states = {key: document for key, document in states.items() if is_wanted(document)}
+        if is_wanted is not None:
+            states = {key: document for key, document in states.items() if is_wanted(document)}
         self._work.pace.retrying(
             f"apply changes to {progress.target}",
             lambda: self._work.target.apply(progress.target, states),
@@ -174,6 +187,10 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
     if options.get("capped") or collation != "simple":
         return [states]
     size = unit_keys(progress.spec)
+    ordered = distinct_in_index_order(states)
+    if ordered is not None:
+        parts = (ordered[at : at + size] for at in range(0, len(ordered), size))
+        return [{key: states[key] for key in part} for part in parts]
     units: list[KeyStates] = []
     unit: dict[Key, Document | None] = {}
     last: object = None

@@ -6,6 +6,7 @@ import json
 import os
 import urllib.error
 import urllib.request
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 from urllib.parse import urlsplit
@@ -13,6 +14,10 @@ from urllib.parse import urlsplit
 from .errors import ConfigError, LimosaError
 
 Verb = Literal["start", "pause", "resume", "commit", "reverse"]
+
+#: Where the calls are that mongosync does not have.
+_OWN = "/api/limosa/v1"
+_OK, _MISSING = 200, 404
 
 #: Seconds for an answer: a start waits for both ends.
 _TIMEOUT = 60.0
@@ -33,7 +38,7 @@ class ServerRefused(LimosaError):
 
 @dataclass(frozen=True, slots=True)
 class Client:
-    """Calls mongosync's API at *url*."""
+    """Calls mongosync's API, and where it must our own, at *url*."""
 
     url: str
     token: str = field(default="", repr=False)
@@ -76,7 +81,44 @@ class Client:
         if not answer.get("success"):
             raise _refused(answer, doing=verb)
 
+    def status(self) -> dict[str, Any] | None:
+        """
+        Return all that `limosa status --json` shows of the migration, and more.
+
+        None from mongosync itself, which knows its progress only.
+
+        Raises:
+            ServerRefused: it is not told to the caller.
+            ServerUnreachable: there is no answer.
+        """
+        code, answer = self._answer("GET", f"{_OWN}/status")
+        if code == _MISSING:
+            return None
+        if code != _OK:
+            raise _refused(answer, doing="ask for the status")
+        return answer
+
+    def throttle(self, limits: Mapping[str, Any]) -> dict[str, Any]:
+        """
+        Change the *limits* that are named, and return the status after it.
+
+        Raises:
+            ServerRefused: they are as they were.
+            ServerUnreachable: there is no answer.
+        """
+        body = json.dumps(dict(limits)).encode()
+        code, answer = self._answer("POST", f"{_OWN}/actions/throttle", body)
+        if code != _OK:
+            raise _refused(answer, doing="throttle")
+        return answer
+
     def _call(self, method: str, path: str, body: bytes | None = None) -> dict[str, Any]:
+        return self._answer(method, path, body)[1]
+
+    def _answer(
+        self, method: str, path: str, body: bytes | None = None
+    ) -> tuple[int, dict[str, Any]]:
+        """Return status code and body."""
         headers = {"Content-Type": "application/json", "Accept": "application/json"}
         if self.token:
             headers["Authorization"] = f"Bearer {self.token}"
@@ -85,14 +127,16 @@ class Client:
         )
         try:
             with urllib.request.urlopen(request, timeout=_TIMEOUT) as response:  # noqa: S310
-                raw = response.read()
+                code, raw = response.status, response.read()
         except urllib.error.HTTPError as exc:
-            raw = exc.read()  # refused by the guard: the reason is in the body
+            code, raw = exc.code, exc.read()  # refused: the reason is in the body
         except OSError as exc:
             reason = getattr(exc, "reason", exc)
             msg = f"call {self.url}{path}: {reason}"
             raise ServerUnreachable(msg) from exc
-        return self._parsed(path, raw)
+        if code == _MISSING:
+            return code, {"error": f"there is no {path} at {self.url}"}
+        return code, self._parsed(path, raw)
 
     def _parsed(self, path: str, raw: bytes) -> dict[str, Any]:
         try:

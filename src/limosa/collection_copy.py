@@ -12,7 +12,6 @@ from .connector import Readiness
 from .errors import CollectionGone
 from .events import BatchCopied, CopyCompleted, PartitionCopied
 from .model import Namespace, Partition
-from .settings import IndexMode
 from .state import CollectionProgress, PartitionStatus
 from .steps import in_steps
 from .work import Work
@@ -74,7 +73,7 @@ class CollectionCopy:
         self._work.pace.retrying(
             f"create {collection.target}", lambda: self._work.target.prepare(spec)
         )
-        if self._work.settings.indexes is IndexMode.BEFORE and spec.indexes:
+        if self._work.settings.indexes.builds_before and spec.indexes:
             self._work.pace.retrying(
                 f"build the indexes of {collection.target}",
                 lambda: self._work.target.finish(spec, Readiness.INDEXED),
@@ -105,7 +104,7 @@ class CollectionCopy:
         for batch in self._work.source.read(wanted):
             self._work.pace.check()
             self._work.target.write(namespace, batch)
-            count = len(batch.documents)
+            count = len(batch.raw)
             documents += count
             size += batch.size
             self._work.bus.emit(BatchCopied(namespace, count, batch.size))

@@ -8,7 +8,7 @@ from itertools import zip_longest
 
 from .canonical import key_of
 from .model import Batch, Document, Key, MismatchKind
-from .slices import documents_of, starts_of
+from .slices import starts_of
 
 #: Stands for a document that one end does not have.
 ABSENT = b""
@@ -56,7 +56,7 @@ class Difference:
 
     @staticmethod
     def _add(batch: Batch | None, own: dict[Key, bytes], others: dict[Key, bytes]) -> int:
-        documents = documents_of(batch.array) if batch is not None else []
+        documents = batch.raw if batch is not None else []
         for document in documents:
             key, value = key_of(document), digest(document)
             if others.get(key) == value:

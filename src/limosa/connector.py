@@ -3,28 +3,47 @@ What a database must offer to be a source or a target.
 
 The engine pulls; there are no callbacks. Every call may raise a `TransientError`, after
 which the engine calls again, or a `PermanentError`, after which the migration has failed.
-Calls come from several threads at once.
+Calls come from several threads at once. What not every database can do is in `capabilities`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from collections.abc import Collection as Some
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from enum import StrEnum
 from importlib.metadata import entry_points
-from typing import Protocol, TypeGuard
+from typing import Protocol
 
+from .capabilities import (
+    Blockable,
+    Build,
+    ConstrainsAhead,
+    FindsCollections,
+    HoldsDefinitions,
+    MeasuresMemory,
+    ReportsBuilds,
+    ReportsLoad,
+    ShowsRanges,
+    SpreadsCollections,
+    TakesDefinitions,
+    constrains_ahead,
+    finds_collections,
+    holds_definitions,
+    measures_memory,
+    reports_builds,
+    reports_load,
+    shows_ranges,
+    spreads_collections,
+    takes_definitions,
+)
 from .errors import ConfigError
-from .limits import Load, Memory
 from .model import (
     Batch,
     ChangeBatch,
     Collection,
     CollectionSpec,
-    Definition,
-    DefinitionKind,
     Document,
     Key,
     Namespace,
@@ -33,6 +52,38 @@ from .model import (
     SchemaChange,
     Unfinished,
 )
+from .settings import ReadFrom
+
+__all__ = [
+    "Blockable",
+    "Build",
+    "Connector",
+    "ConstrainsAhead",
+    "Finding",
+    "FindsCollections",
+    "HoldsDefinitions",
+    "MeasuresMemory",
+    "OpenSource",
+    "Readable",
+    "Readiness",
+    "ReportsBuilds",
+    "ReportsLoad",
+    "ShowsRanges",
+    "Source",
+    "SpreadsCollections",
+    "TakesDefinitions",
+    "Target",
+    "connector_for",
+    "constrains_ahead",
+    "finds_collections",
+    "holds_definitions",
+    "measures_memory",
+    "reports_builds",
+    "reports_load",
+    "shows_ranges",
+    "spreads_collections",
+    "takes_definitions",
+]
 
 
 class Readable(Protocol):
@@ -123,138 +174,6 @@ class Source(Readable, Protocol):
         ...
 
 
-class Blockable(Protocol):
-    """An end that can keep out all writers but limosa: of a connector that `blocks_writes`."""
-
-    def check_blocking(self, *, bypass: bool) -> None:
-        """
-        Return if this user may block writes, and with *bypass* would go on writing himself.
-
-        Raises:
-            AccessDenied: a privilege is missing.
-            ConfigError: limosa would be kept out as well.
-        """
-        ...
-
-    def writes_blocked(self) -> bool:
-        """Whether writes are blocked now, by whomever; False where that cannot be asked."""
-        ...
-
-    def block_writes(self) -> None:
-        """Refuse the writes of others from now on; blocked already is fine."""
-        ...
-
-    def allow_writes(self) -> None:
-        """Take the writes of all again; allowed already is fine."""
-        ...
-
-
-class HoldsDefinitions(Protocol):
-    """
-    A source that has views, roles and users beside its collections; not every source does.
-
-    They are carried over whole, at commit, when nobody changes them any more.
-    """
-
-    def definitions(self, kind: DefinitionKind) -> Iterable[Definition]:
-        """
-        List all of one kind, but for the user who asks.
-
-        Raises:
-            AccessDenied: this user may not see them.
-        """
-        ...
-
-
-class TakesDefinitions(Protocol):
-    """A target that can be given what a source of its kind `HoldsDefinitions` of."""
-
-    def define(
-        self, definitions: Sequence[Definition], *, target_of: Callable[[Namespace], Namespace]
-    ) -> Sequence[Unfinished]:
-        """
-        Create each of *definitions*, all of one kind; return what could not be done.
-
-        Collections and views stand under the names that *target_of* gives theirs. A view that is
-        there is replaced; a role or a user that is there stays as it is.
-        """
-        ...
-
-
-def holds_definitions(end: object) -> TypeGuard[HoldsDefinitions]:
-    """Whether *end* can be asked for what is not a collection."""
-    # Not by ``isinstance``: an end may be wrapped by something that passes its calls on.
-    return callable(getattr(end, "definitions", None))
-
-
-def takes_definitions(end: object) -> TypeGuard[TakesDefinitions]:
-    """Whether *end* can be given what is not a collection."""
-    return callable(getattr(end, "define", None))
-
-
-@dataclass(frozen=True, slots=True)
-class Build:
-    """An index build that is under way: *done* of *total* of one *step*, as the target counts."""
-
-    namespace: Namespace
-    indexes: int
-    step: str
-    done: int
-    total: int
-
-
-class ReportsBuilds(Protocol):
-    """A target that says how far it is with its index builds; not every target does."""
-
-    def builds(self) -> Sequence[Build]:
-        """
-        List the builds that are under way.
-
-        Raises:
-            AccessDenied: this user may not see them.
-        """
-        ...
-
-
-def reports_builds(end: object) -> TypeGuard[ReportsBuilds]:
-    """Whether *end* can be asked for its index builds."""
-    return callable(getattr(end, "builds", None))
-
-
-class ReportsLoad(Protocol):
-    """An end that says how busy it is; not every end does."""
-
-    def load(self) -> Load:
-        """
-        Return how busy the deployment is now, as far as this user may know.
-
-        Asking is no work for it, and takes a few seconds at most.
-        """
-        ...
-
-
-def reports_load(end: object) -> TypeGuard[ReportsLoad]:
-    """Whether *end* can be asked how busy it is."""
-    return callable(getattr(end, "load", None))
-
-
-class MeasuresMemory(Protocol):
-    """A source that can tell how soon it will have forgotten changes; not every source can."""
-
-    def remembers(self, since: datetime) -> Memory | None:
-        """
-        Return how long the changes after *since* will be there, if writes go on as they do.
-
-        None if it cannot be told, or this user may not know.
-        """
-        ...
-
-
-def measures_memory(end: object) -> TypeGuard[MeasuresMemory]:
-    """Whether *end* can be asked how long it remembers."""
-    return callable(getattr(end, "remembers", None))
-
-
 class Readiness(StrEnum):
     """How far `Target.finish` goes."""
 
@@ -293,14 +212,22 @@ class Target(Readable, Protocol):
         ...
 
     def finish(self, spec: CollectionSpec, readiness: Readiness) -> Sequence[Unfinished]:
-        """Bring indexes and options to *readiness*; return what could not be done."""
+        """
+        Bring indexes and options to *readiness*; return what could not be done.
+
+        What the documents contradict is found at `Readiness.WRITABLE`, in a collection of any
+        size: what holds then can be brought to `Readiness.COMPLETE`.
+        """
         ...
 
     def relax(self, spec: CollectionSpec) -> None:
         """
-        Take back what holds at `Readiness.COMPLETE` and would be in the way of changes.
+        Take back what holds from `Readiness.WRITABLE` on and would be in the way of changes.
 
         No value is unique and nothing expires until `finish`; a missing collection is fine.
+        Called whenever changes are to be applied where a `finish` may have been: after a commit
+        that was refused, before a migration goes on whose commit failed or was interrupted, and
+        of the old source, when a reversal makes it the target.
         """
         ...
 
@@ -313,6 +240,8 @@ class Finding:
     level: str  # "ok", "warning" or "error"
     message: str
     advice: str = ""
+    #: What it stands on, for whoever judges by another measure: of ``disk``, bytes by name.
+    figures: Mapping[str, int] = field(default_factory=dict)
 
 
 class OpenSource(Protocol):
@@ -343,12 +272,17 @@ class Connector:
     examine: Callable[[str, str, Sequence[CollectionSpec]], Iterable[Finding]]
     #: Whether both ends, however they are addressed, are one deployment; asks them.
     are_same: Callable[[Source, Target], bool] = lambda _source, _target: False
+    #: ``read_from(uri, whom)``: the address by which whole collections are read there; the same
+    #: where there is no choice.
+    read_from: Callable[[str, ReadFrom], str] = lambda uri, _whom: uri
     #: Whether ends can be read as a target's way back, and be targets after that.
     reverses: bool = False
     #: Whether both ends are `Blockable`.
     blocks_writes: bool = False
     #: ``examine_blocking(uri, role)``: what blocking writes at that end would need.
     examine_blocking: Callable[[str, str], Iterable[Finding]] = lambda _uri, _role: ()
+    #: ``examine_accounts(uri, role)``: what carrying users and roles over would need at that end.
+    examine_accounts: Callable[[str, str], Iterable[Finding]] = lambda _uri, _role: ()
 
 
 def connector_for(uri: str) -> Connector:

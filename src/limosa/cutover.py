@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
@@ -11,11 +11,11 @@ from functools import partial
 from . import definitions
 from .canonical import readable
 from .connector import Readiness, measures_memory
+from .constraints import constrained, finished
 from .errors import LimosaError, PermanentError, VerificationFailed, WriteRefused
 from .events import Committed, TargetWritable, Warned
-from .model import Collection, CollectionSpec, Unfinished
-from .settings import IndexMode
-from .state import CollectionProgress, Migration, State
+from .model import CollectionSpec, Unfinished
+from .state import Migration, State
 from .work import Work
 from .write_blocking import WriteGuard
 
@@ -54,7 +54,7 @@ class Cutover:
             self._work.store.update(lambda m: replace(m, writable_at=datetime.now(UTC)))
             took = timedelta(seconds=time.monotonic() - started)
             self._work.bus.emit(TargetWritable(took))
-        self._finish(Readiness.COMPLETE, self._specs())
+        self._finish(Readiness.COMPLETE, finished(self._work))
         until = self._reversible_until()
         migration = self._work.store.update(
             lambda m: replace(
@@ -92,8 +92,8 @@ class Cutover:
         return None if memory is None else datetime.now(UTC) + memory.left
 
     def take_back(self) -> None:
-        """Let changes be applied again after a commit that was refused or interrupted."""
-        for spec in self._constrained():
+        """Let changes be applied again after a commit that failed, for whatever reason."""
+        for spec in constrained(self._work):
             self._work.pace.retrying(
                 f"relax {spec.collection}", partial(self._work.target.relax, spec)
             )
@@ -101,15 +101,12 @@ class Cutover:
     def _constrain(self) -> None:
         """Have all constraints hold from now on, and all that is not a collection be there."""
         try:
-            self._finish(Readiness.WRITABLE, self._constrained())
+            self._finish(Readiness.WRITABLE, constrained(self._work))
             _refuse(definitions.carry_over(self._work))
         except PermanentError:
             # The source goes on: what was constrained would be in the way of its changes.
             self.take_back()
             raise
-
-    def _constrained(self) -> list[CollectionSpec]:
-        return [s for s in self._specs() if _is_constrained(s)]
 
     def _refuse_mismatches(self) -> None:
         found = self._work.store.mismatches(limit=_NAMED)
@@ -121,15 +118,7 @@ class Cutover:
         msg = f"{count} documents differ between source and target: {named}{more}"
         raise VerificationFailed(msg)
 
-    def _specs(self) -> list[CollectionSpec]:
-        leaves = self._work.settings.indexes is IndexMode.NEVER
-        return [
-            replace(_at_target(c), leaves_indexes=leaves)
-            for c in self._work.store.collections()
-            if not c.is_dropped
-        ]
-
-    def _finish(self, readiness: Readiness, specs: Sequence[CollectionSpec]) -> None:
+    def _finish(self, readiness: Readiness, specs: Iterable[CollectionSpec]) -> None:
         def finish(spec: CollectionSpec) -> Sequence[Unfinished]:
             self._work.pace.check()
             return self._work.pace.retrying(
@@ -144,12 +133,3 @@ def _refuse(unfinished: Sequence[Unfinished]) -> None:
         named = "; ".join(f"{u.namespace} {u.what}: {u.reason}" for u in unfinished[:_NAMED])
         msg = f"commit: {len(unfinished)} constraints cannot be established: {named}"
         raise WriteRefused(msg, hint=_HINT)
-
-
-def _at_target(collection: CollectionProgress) -> CollectionSpec:
-    here = Collection(collection.target, collection.spec.collection.id)
-    return replace(collection.spec, collection=here)
-
-
-def _is_constrained(spec: CollectionSpec) -> bool:
-    return not spec.leaves_indexes and any(i.get("unique") for i in spec.indexes)

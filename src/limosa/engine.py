@@ -11,6 +11,7 @@ from .attempts import Attempts, Supervision
 from .change_application import ChangeApplication
 from .change_capture import ChangeCapture
 from .collection_copy import CollectionCopy
+from .constraints import Constraints
 from .cutover import Cutover
 from .errors import LeaseLost, LimosaError, StateCorrupt, StateError, Stopped
 from .events import Failed, MigrationStarted, PhaseChanged, Planned
@@ -47,6 +48,7 @@ class Engine:
         names = names_of(work.settings.steps)
         self._attempts = Attempts(work.store, work.bus, names=names, supervision=supervision)
         self._guard = WriteGuard(work)
+        self._was_failed = False
         self._steering = Steering(
             work, stop, self._attempts, self._guard, when_ready=commit_when_ready
         )
@@ -89,6 +91,7 @@ class Engine:
             raise StateCorrupt(msg)
 
     def _begin(self) -> Migration:
+        self._was_failed = self._work.store.migration().state is State.FAILED
         migration = self._work.store.update(Migration.begun)
         self._work.bus.emit(
             MigrationStarted(
@@ -132,8 +135,9 @@ class Engine:
 
         self._attempts.phase(APPLICATION)
         self._work.bus.emit(PhaseChanged(Phase.CHANGE_EVENT_APPLICATION))
-        if self._work.store.migration().state is State.COMMITTING:  # interrupted in a commit
-            cutover.take_back()
+        if self._was_failed or self._work.store.migration().state is State.COMMITTING:
+            cutover.take_back()  # a commit may have failed, or was interrupted
+        supervisor.start("constraints", Constraints(self._work).run)
         application.run_until(is_over)
         if verifies and self._work.store.mismatches(limit=1):
             verification.revisit()
@@ -203,7 +207,11 @@ class Engine:
                 return replace(migration, failure=failure)
             return migration.moved_to(State.FAILED, failure=failure)
 
-        migration = self._work.store.update(fail)
+        try:
+            migration = self._work.store.update(fail)
+        except StateError:
+            self._guard.abandon()
+            raise
         self._guard.end()
         self._attempts.fail(failure)
         self._work.bus.emit(Failed(failure))

@@ -25,6 +25,7 @@ Every error that Limosa raises on purpose.
   x PermanentError              - fails the migration, never tried again
     + AccessDenied
     + CollectionGone            - dropped, or moved to another database
+    + DiskNearlyFull            - no room for more changes that wait
     + PositionLost
     + VerificationFailed
     + WriteRefused              - the target refused a document or an index
@@ -216,6 +217,16 @@ class CollectionGone(PermanentError):
     """The collection was dropped, or moved to another database."""
 
     code = "collection_gone"
+
+
+class DiskNearlyFull(PermanentError):
+    """The buffer may not grow any more: its disk would have less free than is to stay free."""
+
+    code = "disk_nearly_full"
+    hint = (
+        "free some space on that disk, or move the state folder to a larger one; then run the same "
+        "command again soon: it goes on where it stopped, as long as the source's oplog holds that"
+    )
 
 
 class PositionLost(PermanentError):

@@ -180,6 +180,7 @@ class ChangesCaptured:
 
     events: int
     to: datetime
+    bytes: int = 0  # of the events, as they were read
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,14 +9,18 @@ from concurrent.futures import Future, wait
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import timedelta
+from typing import TypeVar
 
 from .connector import Readiness, reports_builds
 from .errors import LimosaError, Stopped
 from .events import IndexesBuilding, IndexesBuilt
 from .model import CollectionSpec
+from .pacing import Pace
 from .settings import IndexMode
 from .state import CollectionProgress
 from .work import Work
+
+T = TypeVar("T")
 
 #: How often a target is asked how far it is with its builds.
 _LOOK_SECONDS = 1.0
@@ -45,7 +49,9 @@ class IndexBuild:
         started = time.monotonic()
         self._work.pace.retrying(
             f"build the indexes of {spec.collection}",
-            lambda: self._await(lambda: self._work.target.finish(spec, Readiness.INDEXED)),
+            lambda: unless_stopped(
+                self._work.pace, lambda: self._work.target.finish(spec, Readiness.INDEXED)
+            ),
         )
         took = timedelta(seconds=time.monotonic() - started)
         self._work.bus.emit(IndexesBuilt(spec.collection.namespace, len(spec.indexes), took))
@@ -54,30 +60,9 @@ class IndexBuild:
         self._work.pace.check()
         spec = collection.spec
         here = replace(spec.collection, namespace=collection.target)
-        if self._work.settings.indexes is not IndexMode.BEFORE:  # then they were there first
+        if not self._work.settings.indexes.builds_before:  # then they were there first
             self.build(replace(spec, collection=here))
         self._work.store.save_collection(replace(collection, is_indexed=True))
-
-    def _await(self, build: Callable[[], object]) -> None:
-        """
-        Return when *build* has; but a stop does not wait for it: it may take hours.
-
-        The target goes on with it by itself, and whoever asks for the same again joins it.
-        """
-        outcome: Future[object] = Future()
-
-        def run() -> None:
-            try:
-                outcome.set_result(build())
-            except BaseException as error:  # noqa: BLE001 - handed to whoever waits, whatever it is
-                outcome.set_exception(error)
-
-        threading.Thread(target=run, name="index build", daemon=True).start()
-        while not wait([outcome], timeout=_STOP_SECONDS).done:
-            if self._work.pace.is_stopping:
-                msg = "the migration was asked to stop while the target builds indexes"
-                raise Stopped(msg)
-        outcome.result()
 
     @contextmanager
     def _watched(self) -> Iterator[None]:
@@ -103,3 +88,28 @@ class IndexBuild:
             for build in builds:
                 told = (build.namespace, build.indexes, build.step, build.done, build.total)
                 self._work.bus.emit(IndexesBuilding(*told))
+
+
+def unless_stopped(pace: Pace, build: Callable[[], T]) -> T:
+    """
+    Return what *build* does; but a stop does not wait for it: it may take hours.
+
+    The target goes on with it by itself, and whoever asks for the same again joins it.
+
+    Raises:
+        Stopped: the migration was asked to stop meanwhile.
+    """
+    outcome: Future[T] = Future()
+
+    def run() -> None:
+        try:
+            outcome.set_result(build())
+        except BaseException as error:  # noqa: BLE001 - handed to whoever waits, whatever it is
+            outcome.set_exception(error)
+
+    threading.Thread(target=run, name="index build", daemon=True).start()
+    while not wait([outcome], timeout=_STOP_SECONDS).done:
+        if pace.is_stopping:
+            msg = "the migration was asked to stop while the target builds or reads indexes"
+            raise Stopped(msg)
+    return outcome.result()

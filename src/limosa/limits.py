@@ -243,6 +243,15 @@ class LimitChange:
     def is_empty(self) -> bool:
         return self == LimitChange()
 
+    def asked(self) -> dict[str, Any]:
+        """Return the fields of `Limits.stored` that it changes, as `of` takes them."""
+        after = self.applied_to(Limits())
+        if self.is_off:
+            return after.stored()
+        given = {f.name for f in fields(Limits) if getattr(self, f.name) is not None}
+        words = {**_NUMBERS, **{n: w for n, (w, _) in _SPANS.items()}, "windows": "windows"}
+        return {words[n]: after.stored()[words[n]] for n in words if n in given}
+
     def applied_to(self, limits: Limits) -> Limits:
         """Return *limits* as they are from now on."""
         before = UNLIMITED if self.is_off else limits

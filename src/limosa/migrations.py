@@ -41,7 +41,7 @@ from .plan import (
     views_chosen,
 )
 from .recording import Recorder
-from .settings import Settings
+from .settings import ReadFrom, Settings
 from .state import Migration, State
 from .storage import ChangeBuffer, StateStore
 from .storage.buffer import SqliteBuffer
@@ -74,6 +74,7 @@ def migrate(
     workers: int = 4,
     retry_for: timedelta = timedelta(minutes=10),
     limits: LimitChange = LimitChange(),
+    read_from: ReadFrom | None = None,
     on_event: Subscriber | None = None,
     stop: threading.Event | None = None,
     supervision: Supervision = Supervision(),
@@ -102,6 +103,7 @@ def migrate(
         if migration.is_way_back:
             # From a reversal on the ends stand the other way round than on the command line.
             ends, settings = ends.swapped(), settings.way_back()
+        ends = ends.reading_from(read_from)
         pace = Pace(bus, retry_for=min(retry_for, PATIENCE))
         opened = _opened(stack, store, ends, settings, pace)
         work = _work(stack, folder, store, opened, settings, workers, retry_for, on_event)
@@ -246,7 +248,9 @@ def _work(
 ) -> Work:
     """Return what every part works with; *stack* closes it."""
     readable, writable, way_back = opened
-    buffer = stack.enter_context(closing(SqliteBuffer(folder.buffer_file)))
+    buffer = stack.enter_context(
+        closing(SqliteBuffer(folder.buffer_file, keep_free=catalog.keep_free()))
+    )
     recorder, bus = _recorder(stack, folder, store, buffer, on_event)
     stack.enter_context(closing(Pings(readable, "source", recorder)))
     stack.enter_context(closing(Pings(writable, "target", recorder)))

@@ -100,6 +100,11 @@ def matches(pattern: str, namespace: Namespace) -> bool:
     )
 
 
+def parts_of(pattern: str) -> tuple[str, str | None]:
+    """Return what in *pattern*, which was checked, names the database and what the collection."""
+    return _parts(pattern)
+
+
 def unmatched(patterns: Iterable[str], namespaces: Iterable[Namespace]) -> list[str]:
     """Return those of *patterns* that name none of *namespaces*."""
     known = list(namespaces)

@@ -8,7 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from .canonical import key_for
-from .connector import Finding, Readable, Source, holds_definitions
+from .connector import Finding, Readable, Source, finds_collections, holds_definitions
 from .errors import (
     AccessDenied,
     BadFilter,
@@ -32,6 +32,7 @@ from .model import (
 )
 from .pacing import Pace
 from .settings import Existing, Settings
+from .shard_keys import ShardKeys
 from .state import CollectionProgress
 from .work import Work
 
@@ -64,8 +65,18 @@ def named(specs: Iterable[CollectionSpec], settings: Settings) -> list[Collectio
 
 def held(end: Readable) -> frozenset[Namespace]:
     """Return the namespaces of all collections and views of *end*."""
-    collections = {s.collection.namespace for s in end.collections()}
+    if finds_collections(end):
+        collections = set(end.namespaces())
+    else:
+        collections = {s.collection.namespace for s in end.collections()}
     return frozenset(collections | {_place(view) for view in _views(end)})
+
+
+def present(source: Source, collection: Collection) -> CollectionSpec | None:
+    """Return the collection of *source* that has this id, as it is now; None if it is gone."""
+    if finds_collections(source):
+        return source.described(collection)
+    return next((s for s in source.collections() if s.collection.id == collection.id), None)
 
 
 def still_occupied(work: Work) -> frozenset[Namespace]:
@@ -101,6 +112,7 @@ def refuse_unmatched(
         (settings.namespaces, names),
         (settings.renames, names),
         (settings.documents, collections),
+        (settings.sharding or ShardKeys({}), collections),
     ):
         if missing := parts.unmatched(known):
             msg = f"the source has nothing that matches {', '.join(map(repr, missing))}"
@@ -233,7 +245,9 @@ def unit_keys(spec: CollectionSpec) -> int:
 
 def planned(spec: CollectionSpec, settings: Settings = Settings()) -> CollectionProgress:
     """Return the collection as it stands at the start: under its name on the target."""
-    return CollectionProgress(spec, settings.target_of(spec.collection.namespace))
+    target = settings.target_of(spec.collection.namespace)
+    spec = spec.without_hashed if settings.indexes.leaves_hashed else spec
+    return CollectionProgress(settings.sharding.told(spec) if settings.sharding else spec, target)
 
 
 def evolved(spec: CollectionSpec, change: SchemaChange) -> CollectionSpec:

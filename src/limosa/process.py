@@ -31,6 +31,9 @@ from .limits import LimitChange
 from .settings import Settings, WriteBlocking
 from .state import Failure
 
+#: Of the size of what is to be copied, as much has to be free on the target; mongosync's measure.
+DISK_SHARE = 1.25
+
 #: Seconds for a clean stop. All that counts is durable, so what hangs after that may be cut.
 STOP_SECONDS = 15.0
 
@@ -110,6 +113,7 @@ def _driven(request: Request, stop: threading.Event) -> Report:
             _tell(Report("began"))
 
     options = dict(request.options)
+    os.nice(options.pop("nice", 0))
     limits = LimitChange.of(options.pop("limits", {}))
     settings = Settings.restored(request.settings)
     if "check_disk" in options:
@@ -154,9 +158,17 @@ def _check_disk(request: Request, settings: Settings) -> None:
     from .migrations import examine
 
     for _end, finding in examine(request.source, request.target, settings=settings):
-        if finding.check == "disk" and finding.level == "error":
-            msg = f"look at the target's disk: {finding.message}"
+        if finding.check == "disk" and not has_room(finding.figures):
+            msg = (
+                f"look at the target's disk: {finding.message}, "
+                f"expected {DISK_SHARE:.2f} times as much"
+            )
             raise InsufficientDestinationDiskSpace(msg)
+
+
+def has_room(figures: Mapping[str, int]) -> bool:
+    """Whether a target with these *figures* of its disk takes what is to be copied, if known."""
+    return not figures or figures["free"] >= figures["needed"] * DISK_SHARE
 
 
 def _can_block(request: Request, settings: Settings) -> bool:

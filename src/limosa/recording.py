@@ -144,8 +144,9 @@ class Recorder:
                 self._sums[1].add(compared)
             case KeysVerified(compared):
                 pending.counts["keys_compared"] += compared
-            case ChangesCaptured(events):
+            case ChangesCaptured(events, _, size):
                 pending.counts["events_captured"] += events
+                pending.counts["change_bytes"] += size
             case ChangesApplied(changes):
                 pending.counts["changes_applied"] += changes
             case IndexesBuilt(_, indexes, took):

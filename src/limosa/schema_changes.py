@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections import defaultdict
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from .errors import WriteRefused
 from .events import SchemaChanged, Warned
-from .model import Collection, CollectionSpec, Namespace, SchemaChange, SchemaVerb
-from .plan import evolved, planned, refusal_to_filter, still_occupied
+from .model import Collection, CollectionSpec, Namespace, SchemaChange, SchemaVerb, is_hashed
+from .plan import evolved, planned, present, refusal_to_filter, still_occupied
 from .settings import IndexMode
 from .state import CollectionProgress
 from .work import Work
@@ -29,7 +30,7 @@ class SchemaChanges:
     def __init__(self, work: Work, adopt: Callable[[CollectionProgress], None]) -> None:
         self._work = work
         self._adopt = adopt
-        self._known: dict[str, CollectionProgress] | None = None
+        self._known: _Known | None = None
         # On the way back the target is where all names came from.
         self._occupied = work.store.occupied() if not work.settings.is_way_back else frozenset()
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
@@ -60,14 +61,29 @@ class SchemaChanges:
                     self._drop(known)
             case SchemaVerb.CREATE_INDEXES | SchemaVerb.DROP_INDEXES | SchemaVerb.MODIFY:
                 if known is not None and not known.is_dropped:
+                    change = self._less_hashed(change, known.spec)
                     if not self._is_left_alone(change):
                         self._evolve(change, known)
                     self._save(replace(known, spec=evolved(known.spec, change)))
 
+    def _less_hashed(self, change: SchemaChange, spec: CollectionSpec) -> SchemaChange:
+        """Return *change* without the indexes that are left to others."""
+        if not self._work.settings.indexes.leaves_hashed:
+            return change
+        detail = dict(change.detail)
+        if "indexes" in detail:
+            detail["indexes"] = [i for i in detail["indexes"] if not is_hashed(i)]
+        if "index" in detail:
+            name, key = detail["index"].get("name"), detail["index"].get("keyPattern")
+            if not any(i["name"] == name or i["key"] == key for i in spec.indexes):
+                del detail["index"]
+        return replace(change, detail=detail)
+
     def _is_left_alone(self, change: SchemaChange) -> bool:
-        if self._work.settings.indexes is not IndexMode.NEVER:
-            return False
-        return change.verb is not SchemaVerb.MODIFY or "index" in change.detail
+        mode, detail = self._work.settings.indexes, change.detail
+        if mode is IndexMode.NEVER:
+            return change.verb is not SchemaVerb.MODIFY or "index" in detail
+        return mode.leaves_hashed and (not detail or detail.get("indexes") == [])
 
     def _create(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         here = change.collection
@@ -80,7 +96,7 @@ class SchemaChanges:
             return
         new = planned(CollectionSpec(here, options=change.detail), self._work.settings)
         if self._may_stand(new):
-            self._evolve(change, new)
+            self._evolve(replace(change, detail=new.spec.options), new)
             self._save(replace(new, is_indexed=True))
 
     def _rename(self, change: SchemaChange, known: CollectionProgress | None) -> None:
@@ -121,23 +137,25 @@ class SchemaChanges:
             self._drop(known)
         self._replace_at(here.namespace)
         self._work.bus.emit(Warned(f"{why}: copying it whole"))
-        for spec in self._present(here.id):  # none: gone already, as the change stream will say
-            new = planned(replace(spec, collection=here), self._work.settings)
-            if not self._may_stand(new):
-                return
+        spec = self._present(here)
+        if spec is None:
+            return  # gone already, as the change stream will say
+        new = planned(replace(spec, collection=here), self._work.settings)
+        if self._may_stand(new):
             self._save(new)
             self._adopt(new)
             self._save(replace(new, is_indexed=True))
             self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 
-    def _present(self, collection_id: str) -> list[CollectionSpec]:
-        return [s for s in self._work.source.collections() if s.collection.id == collection_id]
+    def _present(self, collection: Collection) -> CollectionSpec | None:
+        return self._work.pace.retrying(
+            f"look at {collection}", lambda: present(self._work.source, collection)
+        )
 
     def _replace_at(self, namespace: Namespace, but: CollectionProgress | None = None) -> None:
         """Drop what had this name on the source: another one has it now."""
-        for other in list(self._all().values()):
-            is_there = other.spec.collection.namespace == namespace and not other.is_dropped
-            if is_there and other is not but:
+        for other in self._all().on_source(namespace):
+            if other is not but:
                 self._drop(other)
 
     def _may_stand(self, new: CollectionProgress) -> bool:
@@ -154,7 +172,8 @@ class SchemaChanges:
         if not obstacle:
             return True
         here = new.spec.collection
-        if all(s.collection.namespace != here.namespace for s in self._present(here.id)):
+        there = self._present(here)
+        if there is None or there.collection.namespace != here.namespace:
             return False
         msg = f"carry over {here} as {new.target}: {obstacle}"
         hint = "rename or drop one of the two; then run the same command again"
@@ -164,10 +183,9 @@ class SchemaChanges:
         if refusal := refusal_to_filter(new.spec, self._work.settings):
             return refusal
         # Where nothing is renamed, names are as different as they are on the source.
-        others = self._all().values() if self._work.settings.renames.texts() else ()
+        others = self._all().on_target(new.target) if self._work.settings.renames.texts() else ()
         for other in others:
-            is_other = other.spec.collection.id != new.spec.collection.id
-            if is_other and other.target == new.target and not other.is_dropped:
+            if other.spec.collection.id != new.spec.collection.id:
                 return f"{other.spec.collection} stands there"
         if new.target not in self._occupied:
             return ""
@@ -195,9 +213,45 @@ class SchemaChanges:
 
     def _save(self, progress: CollectionProgress) -> None:
         self._work.store.save_collection(progress)
-        self._all()[progress.spec.collection.id] = progress
+        self._all().save(progress)
 
-    def _all(self) -> dict[str, CollectionProgress]:
+    def _all(self) -> _Known:
         if self._known is None:
-            self._known = {c.spec.collection.id: c for c in self._work.store.collections()}
+            self._known = _Known(self._work.store.collections())
         return self._known
+
+
+class _Known:
+    """
+    Collections by id, and those that are there by either of their names.
+
+    There may be 100,000: to look through all of them for each of 1,000 renames takes minutes.
+    """
+
+    def __init__(self, collections: Iterable[CollectionProgress]) -> None:
+        self._by_id: dict[str, CollectionProgress] = {}
+        self._on_source: defaultdict[Namespace, set[str]] = defaultdict(set)
+        self._on_target: defaultdict[Namespace, set[str]] = defaultdict(set)
+        for collection in collections:
+            self.save(collection)
+
+    def get(self, collection_id: str) -> CollectionProgress | None:
+        return self._by_id.get(collection_id)
+
+    def on_source(self, namespace: Namespace) -> list[CollectionProgress]:
+        return [self._by_id[i] for i in self._on_source.get(namespace, ())]
+
+    def on_target(self, namespace: Namespace) -> list[CollectionProgress]:
+        return [self._by_id[i] for i in self._on_target.get(namespace, ())]
+
+    def save(self, progress: CollectionProgress) -> None:
+        """Take note of *progress* in place of what was known of the collection."""
+        id_ = progress.spec.collection.id
+        before = self._by_id.get(id_)
+        if before is not None:
+            self._on_source[before.spec.collection.namespace].discard(id_)
+            self._on_target[before.target].discard(id_)
+        self._by_id[id_] = progress
+        if not progress.is_dropped:
+            self._on_source[progress.spec.collection.namespace].add(id_)
+            self._on_target[progress.target].add(id_)

@@ -12,6 +12,7 @@ from .errors import ConfigError
 from .model import Collection, Namespace
 from .namespaces import NamespaceFilter
 from .renames import Renames
+from .shard_keys import ShardKeys
 from .steps import Step, distinct
 
 
@@ -30,12 +31,36 @@ class WriteBlocking(StrEnum):
     BOTH = "both"  # and the source from the commit on
 
 
+class ReadFrom(StrEnum):
+    """From whom a source's collections are read; not stored, each start says it anew."""
+
+    PRIMARY = "primary"
+    SECONDARIES = "secondaries"  # the primary where there is none
+
+
 class IndexMode(StrEnum):
     """When the secondary indexes of the target are built."""
 
     AFTER = "afterDataCopy"
     BEFORE = "beforeDataCopy"
+    EXCLUDE_HASHED = "excludeHashed"  # before; the hashed ones are left to others
+    EXCLUDE_HASHED_AFTER = "excludeHashedAfterCopy"
     NEVER = "never"  # whoever made the target is in charge of them
+
+    @property
+    def builds_after(self) -> bool:
+        """Whether they are built when the collections are copied."""
+        return self in {IndexMode.AFTER, IndexMode.EXCLUDE_HASHED_AFTER}
+
+    @property
+    def builds_before(self) -> bool:
+        """Whether they are there before the first document is."""
+        return self in {IndexMode.BEFORE, IndexMode.EXCLUDE_HASHED}
+
+    @property
+    def leaves_hashed(self) -> bool:
+        """Whether those on a hash are left to whoever made the target."""
+        return self in {IndexMode.EXCLUDE_HASHED, IndexMode.EXCLUDE_HASHED_AFTER}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -64,6 +89,8 @@ class Settings:
     indexes: IndexMode = IndexMode.AFTER
     #: Users and roles are carried over too, with what their passwords are checked against.
     accounts: bool = False
+    #: How collections are spread over the shards of the target; None leaves that to the source.
+    sharding: ShardKeys | None = None
 
     @classmethod
     def of(
@@ -73,6 +100,7 @@ class Settings:
         exclude: Iterable[str] = (),
         renames: Iterable[str] = (),
         filters: Iterable[str] = (),
+        shards: Iterable[str] = (),
         existing: str = Existing.KEEP,
         **fields: Any,
     ) -> Settings:
@@ -87,7 +115,7 @@ class Settings:
             renames=Renames.parse(renames),
             documents=DocumentFilters.parse(filters),
             existing=_known(existing),
-            **fields,
+            **{"sharding": ShardKeys.parse(shards), **fields},
         )
 
     def includes(self, namespace: Namespace) -> bool:
@@ -140,6 +168,7 @@ class Settings:
             "reversible": self.reversible,
             "indexes": self.indexes.value,
             "accounts": self.accounts,
+            "sharding": self.sharding.stored() if self.sharding else None,
         }
 
     @classmethod
@@ -155,6 +184,7 @@ class Settings:
             steps=distinct([Step.restored(s) for s in known.pop("steps", ())]),
             indexes=IndexMode(known.pop("indexes", IndexMode.AFTER)),
             write_blocking=WriteBlocking(known.pop("writeBlocking", WriteBlocking.NONE)),
+            sharding=ShardKeys.restored(known.pop("sharding", None)),
             **known,
         )
 

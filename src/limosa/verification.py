@@ -113,10 +113,12 @@ class Verification:
     def _partitions(self) -> int:
         """Compare partitions that were not yet; between two of them, changed keys."""
         waiting = self._work.store.partitions(PartitionStatus.COPIED)
-        done = 0
+        done, looked = 0, time.monotonic()
         for recorded in self._work.verifiers.map_unordered(self._compare, waiting):
             done += recorded
-            self._keys()
+            if time.monotonic() - looked > _IDLE_SECONDS:  # of small ones there may be thousands
+                self._keys()
+                looked = time.monotonic()
         if not waiting or done == len(waiting):
             self._note_completion()
         return done
@@ -139,7 +141,7 @@ class Verification:
             return 0
         try:
             with self._work.pace.room_for(document_size=known.spec.document_size):
-                difference, since = self._work.pace.retrying(
+                compared, suspects = self._work.pace.retrying(
                     f"verify {known.target}/{partition.id.rpartition('/')[2]}",
                     lambda: self._read_both(progress, known),
                 )
@@ -147,19 +149,16 @@ class Verification:
             return 0  # its drop is further on in the change stream
         if self._schema.epoch != epoch:
             return 0
-        suspects = self._suspects(known, difference.found(), since)
-        self._work.store.partition_verified(
-            partition.id, compared=difference.compared, suspects=suspects
-        )
+        self._work.store.partition_verified(partition.id, compared=compared, suspects=suspects)
         took = timedelta(seconds=time.monotonic() - started)
         self._work.bus.emit(
-            PartitionVerified(known.target, partition.id, difference.compared, len(suspects), took)
+            PartitionVerified(known.target, partition.id, compared, len(suspects), took)
         )
         return 1
 
     def _read_both(
         self, progress: PartitionProgress, known: CollectionProgress
-    ) -> tuple[Difference, datetime]:
+    ) -> tuple[int, list[Suspect]]:
         difference = Difference()
         settings = self._work.settings
         # By its present name: the filter may be another one than when the partition was cut.
@@ -171,7 +170,10 @@ class Verification:
             count, compared = difference.compared - compared, difference.compared
             size = count * known.spec.document_size
             since = self._work.pace.spend(count, size, since=since)
-        return difference, self._work.source.clock()
+        found = list(difference.found())
+        if not found:  # then nobody asks when it was read: one question less for each partition
+            return difference.compared, []
+        return difference.compared, self._suspects(known, found, self._work.source.clock())
 
     # Keys.
 

@@ -61,6 +61,12 @@ class Application:
             {"createIndexes": namespace.collection, "indexes": [index]}
         )
 
+    def define(self, view: Namespace, reads: Namespace) -> None:
+        self._collection(view).drop()
+        self._client[view.database].create_collection(
+            view.collection, viewOn=reads.collection, pipeline=[{"$match": {"_id": 1}}]
+        )
+
     def drop_index(self, namespace: Namespace, name: str) -> None:
         self._collection(namespace).drop_index(name)
 
@@ -93,6 +99,13 @@ class TestMongo(ConnectorConformance):
         source = CONNECTOR.open_source(ends.source.uri)
         target = CONNECTOR.open_target(ends.target.uri)
         application = Application(ends.source.client)
-        yield Subject(source, target, application, namespace, {"validationLevel": "moderate"})
+        yield Subject(
+            source,
+            target,
+            application,
+            namespace,
+            {"validationLevel": "moderate"},
+            application.define,
+        )
         source.close()
         target.close()

@@ -83,11 +83,13 @@ class Caller:
 
 
 @contextmanager
-def answering(folder: Path, *, rules: Rules | None = None) -> Iterator[tuple[Caller, Service]]:
+def answering(
+    folder: Path, *, rules: Rules | None = None, address: Address | None = None
+) -> Iterator[tuple[Caller, Service]]:
     """Serve the migration in *folder*, which another process drives."""
     service = Service(Folder(folder))
     with closing(service):
-        server = Server(create_app(service, rules=rules), Address(port=0))
+        server = Server(create_app(service, rules=rules), address or Address(port=0))
         thread = threading.Thread(target=server.run, daemon=True)
         thread.start()
         service.begin()

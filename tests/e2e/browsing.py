@@ -44,6 +44,7 @@ def chromium() -> Iterator[Browser]:
         if "chromium" in os.environ.get("LIMOSA_TEST_REQUIRE", "").split(","):
             pytest.fail(message)
         pytest.skip(message)
+    expect.set_options(timeout=PATIENCE_MS)
     with playwright.sync_playwright() as running:
         browser = running.chromium.launch(executable_path=binary, args=_FLAGS)
         try:

@@ -18,12 +18,15 @@ class FailPoint:
         self._client = client
         self._before = self._entered()
 
-    def on(self, commands: Sequence[str], *, times: int | None = None, **how: Any) -> None:
-        """Have *commands* fail as ``failCommand``'s data says, only *times* if given."""
+    def on(
+        self, commands: Sequence[str], *, times: int | None = None, skip: int = 0, **how: Any
+    ) -> None:
+        """Have *commands* fail as ``failCommand``'s data says, only *times*, after *skip*."""
+        always = {"skip": skip} if skip else "alwaysOn"
         self._client.admin.command(
             "configureFailPoint",
             "failCommand",
-            mode="alwaysOn" if times is None else {"times": times},
+            mode=always if times is None else {"times": times},
             data={"failCommands": list(commands), "appName": "limosa", **how},
         )
 

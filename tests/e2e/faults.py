@@ -50,6 +50,11 @@ class Site:
         return f"mongodb://{self.network.address}/?{HURRIED}"
 
     @property
+    def patient_uri(self) -> str:
+        """Through the network, with the time-outs that hold where nothing is said."""
+        return f"mongodb://{self.network.address}/?directConnection=true"
+
+    @property
     def client(self) -> Client:
         """Around it."""
         client: Client = self.server.client
@@ -164,6 +169,11 @@ def mute(site: Site, phase: str) -> None:
     _strike(site, phase, Fate.MUTE, Way.TO_CLIENT)
 
 
+def delay_for_ever(site: Site, phase: str) -> None:
+    """Have what Limosa sends arrive only when the network is told to deliver it."""
+    _strike(site, phase, Fate.LATE, Way.TO_SERVER)
+
+
 FAULTS: dict[str, Strike] = {
     "killed": kill,
     "restarted": restart,
@@ -173,6 +183,7 @@ FAULTS: dict[str, Strike] = {
     "cut towards server": cut_towards_server,
     "cut towards client": cut_towards_client,
     "muted": mute,
+    "late": delay_for_ever,
 }
 
 

@@ -17,6 +17,12 @@ from waiting import PATIENCE, until
 
 COMMAND = (sys.executable, "-m", "limosa")
 
+#: In the order in which they come.
+PHASES = (
+    *("planning", "copy", "index build", "catching up", "verification", "following", "commit"),
+    "committed",
+)
+
 
 @dataclass(frozen=True, slots=True)
 class Ended:
@@ -105,18 +111,24 @@ class Program:
         return [line for line in found if line.get("event") == event]
 
     def await_start(self) -> None:
-        """Return once the process that was started last drives the migration."""
-        assert self.process is not None
-        query = f"SELECT 1 FROM migration WHERE holder LIKE '%:{self.process.pid}'"
-        until(lambda: self.rows(query), "process that drives")
+        """Return once the process that was started last drives the migration, or has ended."""
+        process = self.process
+        assert process is not None
+        query = f"SELECT 1 FROM migration WHERE holder LIKE '%:{process.pid}'"
+        until(lambda: self.rows(query) or process.poll() is not None, "process that drives")
 
     def await_phase(self, *phases: str) -> str:
-        """Return the first of *phases* that the migration is seen in, while it runs."""
+        """
+        Return the first of *phases* that the migration is seen in, while it runs, or a later one.
+
+        One that is over before anybody looks, as on a busy machine, is not waited for in vain.
+        """
+        wanted = {*phases, *PHASES[min(map(PHASES.index, phases)) :]}
 
         def look() -> str | None:
             assert self.process is not None
             phase = self.phase()
-            if phase in phases:
+            if phase in wanted:
                 return phase
             assert self.process.poll() is None, f"ended in phase {phase}: {self.log()[-2000:]}"
             return None

@@ -27,7 +27,14 @@ MANY = 5_500
 FEW = 100
 #: What is as long as a namespace may be: 255 bytes, the dot included.
 LONGEST = "l" * (255 - len("shop."))
-NAMES = ("a.b.c", "ümläut", "spa ce", 'quo"te', "semi;colon", "{}", "Case", "case", "-", "0", "鳥")
+#: All of ASCII that a name may hold, those included that nobody can type.
+EVERY_CHARACTER = "".join(chr(c) for c in range(1, 128) if chr(c) != "$")
+NAMES = (
+    *("a.b.c", "ümläut", "spa ce", 'quo"te', "semi;colon", "{}", "Case", "case", "-", "0", "鳥"),
+    *(EVERY_CHARACTER, "*", "/a/", "a=b", "a?", "[a]"),
+)
+#: As long as can be, and of all characters but the five that separate, end or quote.
+DATABASES = ("d-" + "x" * 61, "d!#%&'()*+,-:;<=>?@[]^_`{|}~é", "a=b")
 
 
 def plain(source: Client) -> None:
@@ -35,7 +42,8 @@ def plain(source: Client) -> None:
         source.shop[name].insert_many({"_id": i, "name": name} for i in range(3))
     source.shop.create_collection("empty")
     source.hollow.create_collection("only")
-    source["d-" + "x" * 61].c.insert_one({"_id": 1})
+    for name in DATABASES:
+        source[name].c.insert_one({"_id": 1})
     source.media["fs.files"].create_index([("filename", 1), ("uploadDate", 1)])
     source.media["fs.chunks"].create_index([("files_id", 1), ("n", 1)], unique=True)
     source.media["fs.files"].insert_one({"_id": 1, "length": 600_000, "chunkSize": 261_120})

@@ -162,7 +162,7 @@ def test_stream_that_only_opens(filled: Any, tmp_path: Path) -> None:
 
         assert failed.failure is not None
         assert failed.failure.code == "transient_error"
-        assert 1 < len(running.retries()) < 60
+        assert 0 < len(running.retries()) < 60
 
         running.start()
         running.committed()
@@ -181,7 +181,7 @@ def test_retries_end(filled: Any, tmp_path: Path) -> None:
         assert failed.failure is not None
         assert failed.failure.code == "transient_error"
         assert failed.failure.hint
-        assert len(running.retries()) > 1
+        assert running.retries()
 
         running.start()
         running.committed()

@@ -307,6 +307,9 @@ def test_a_phone(browser: Browser, folder: Folder, colours: str) -> None:
         seen.shows("#collections-count", "12")
 
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        name = page.locator("#rows tbody tr:not(.gap) td").first.bounding_box()
+        assert name is not None
+        assert name["width"] > 120, "names can be told apart"
         curve = page.locator("#chart-rate path.green:not(.area)").get_attribute("d") or ""
         assert curve.count("L") > 30
         page.click("#spans button[data-span='600']")

@@ -33,6 +33,8 @@ def test_interrupted_demo(mongod_options: Options, tmp_path: Path) -> None:
         stderr=subprocess.PIPE,
         text=True,
         env=_environment(tmp_path),
+        # A shell has what it starts in the background ignore Ctrl-C, and so had these tests.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as demo:
         assert demo.stderr is not None
         said = next(line for line in demo.stderr if "following" in line)

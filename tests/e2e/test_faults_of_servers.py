@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from faults import FAULTS, PHASES, SIDES, Site, change, fill, selected, struck_in
+from faults import DATA, FAULTS, PHASES, SIDES, Site, change, fill, selected, struck_in
 from in_process import Running
 from judge import differences
 from waiting import until
 
-from limosa.testing.proxy import Proxy
+from limosa.testing.proxy import Fate, Proxy, Way
 
 _SECOND = timedelta(seconds=1)
 
@@ -37,7 +37,7 @@ def test_fault(sites: dict[str, Site], tmp_path: Path, fault: str, side: str, ph
     with Running(source.uri, target.uri, tmp_path / "state") as running:
         struck_in(phase, running, source.client, lambda: FAULTS[fault](struck, phase))
 
-    if fault.startswith(("cut", "muted")):
+    if fault.startswith(("cut", "muted", "late")):
         assert struck.network.struck
     assert differences(source.client, target.client) == []
 
@@ -64,12 +64,43 @@ def test_slow_network(sites: dict[str, Site], tmp_path: Path) -> None:
     for site in (source, target):
         site.network.delay(0.02)
         site.network.throttle(300_000)
-    with Running(source.uri, target.uri, tmp_path / "state") as running:
+    with Running(source.patient_uri, target.patient_uri, tmp_path / "state") as running:
         running.start()
         change(source.client, mark="meanwhile")
         running.committed()
 
         assert not running.retries()
+    assert differences(source.client, target.client) == []
+
+
+def test_slow_network_for_the_hurried(sites: dict[str, Site], tmp_path: Path) -> None:
+    """A batch that takes longer than an answer may is asked for in smaller ones, until it comes."""
+    source, target = sites["source"], sites["target"]
+    source.client.shop.pictures.insert_many({"_id": i, "of": "x" * 1_000} for i in range(2_000))
+    source.network.throttle(900_000)
+    with Running(source.uri, target.uri, tmp_path / "state") as running:
+        running.start()
+        running.committed()
+
+        assert any("timed out" in text for text in running.retries())
+    assert differences(source.client, target.client) == []
+
+
+def test_late(sites: dict[str, Site], tmp_path: Path) -> None:
+    """A write that was given up, and arrives when it was done again long ago, undoes nothing."""
+    source, target = sites["source"], sites["target"]
+    with Running(source.uri, target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        target.network.strike(Fate.LATE, Way.TO_SERVER, larger_than=DATA)
+        change(source.client, mark="before")
+        until(running.retries, "retry")
+        change(source.client, mark="after")
+        until(lambda: target.client.shop.people.find_one({"_id": "after"}), "application")
+        target.network.deliver()
+        running.committed()
+
+    assert target.network.struck == 1
     assert differences(source.client, target.client) == []
 
 

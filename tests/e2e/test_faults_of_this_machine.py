@@ -21,7 +21,9 @@ from in_process import Running
 from judge import differences
 from program import Program, limosa
 
-STATE = 5  # exit code
+FAILED, STATE = 3, 5  # exit codes
+#: By how much the clock is wrong from a phase on.
+JUMPS = {"copy": "+3000d", "verification": "-3000d", "following": "+10d"}
 
 
 @pytest.fixture
@@ -66,7 +68,8 @@ def test_full_disk(ends: Any, program: Program) -> None:
         _fill_up(disk / "filler")
         _write_until_it_ends(ends, program)
 
-        assert program.end() == STATE
+        # Capture stops where it sees that; whether the state can still be written is chance.
+        assert program.end() in {FAILED, STATE}
         _assert_clear(program)
 
         (disk / "filler").unlink()
@@ -84,7 +87,7 @@ def test_state_removed(ends: Any, program: Program, phase: str) -> None:
     program.await_phase(phase)
     shutil.rmtree(program.folder)
 
-    assert program.end(seconds=10) == STATE
+    assert program.end() == STATE
     assert "it was removed" in program.log()
     assert "hint: restore the state folder" in program.log()
     assert "Traceback" not in program.log()
@@ -114,6 +117,38 @@ def test_clock_jumps(
         struck_in(phase, running, ends.source.client, lambda: None)
 
     assert differences(ends.source.client, ends.target.client) == []
+
+
+def test_clock_of_a_process_jumps(
+    ends: Any, program: Program, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The clock of a machine that is set years ahead and back again is nobody's concern."""
+    clock = tmp_path / "clock"
+    clock.write_text("+0")
+    monkeypatch.setenv("LD_PRELOAD", str(_faketime()))
+    monkeypatch.setenv("FAKETIME_TIMESTAMP_FILE", str(clock))
+    monkeypatch.setenv("FAKETIME_NO_CACHE", "1")
+    monkeypatch.setenv("FAKETIME_DONT_FAKE_MONOTONIC", "1")  # which the system keeps from jumps
+    program.start()
+    monkeypatch.delenv("LD_PRELOAD")
+    for number, (phase, shift) in enumerate(JUMPS.items()):
+        program.await_phase(phase)
+        clock.write_text(shift)
+        change(ends.source.client, mark=f"jump {number}")
+    asked = limosa("commit", "--state", program.folder)
+
+    assert asked.code == 0, asked.err
+    assert program.end() == 0, program.log()
+    assert differences(ends.source.client, ends.target.client) == []
+
+
+def _faketime() -> Path:
+    libraries = Path("/usr/lib").glob("*/faketime/libfaketime.so.1")
+    given = os.environ.get("LIMOSA_TEST_FAKETIME")
+    library = Path(given) if given else next(libraries, None)
+    if library is None:
+        pytest.skip("the clock of a process is set by libfaketime, which is not installed")
+    return library
 
 
 class _JumpingClock(datetime):

@@ -110,7 +110,7 @@ class Traffic:
             else:
                 collection.update_one(key, {"$set": values, "$inc": {"touched": 1}})
         except OperationFailure as error:
-            if error.code not in {11000, 276, 12587}:  # the collection changes at this moment
+            if error.code not in {11000, 215, 276, 12587}:  # the collection changes at this moment
                 raise
 
 

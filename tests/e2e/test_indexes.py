@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from threading import Thread
 from typing import Any
 
 import pytest
 from bson import Int64
+from failing import FailPoint
 from in_process import Running
 from judge import differences
+from program import Program, limosa
 from pymongo import MongoClient
+from pymongo.errors import DuplicateKeyError
 from waiting import until
 
-from limosa.events import IndexesBuilding, IndexesBuilt
+from limosa.events import IndexesBuilding, IndexesBuilt, Warned
 from limosa.settings import IndexMode, Settings
 from limosa.state import State
 
@@ -28,6 +31,8 @@ NEVER = 2_147_483_647
 SEEN = datetime(2030, 1, 1, tzinfo=UTC)
 #: Besides that of the key.
 MOST_INDEXES = 63
+#: What a server answers that has lost another one; it may pass.
+HOST_UNREACHABLE = 6
 
 #: Name, key and options; each on a collection with `documents`.
 KINDS: dict[str, tuple[dict[str, Any], dict[str, Any]]] = {
@@ -135,24 +140,21 @@ def test_never(ends: Any, tmp_path: Path) -> None:
 
 def test_conflict_at_commit(ends: Any, tmp_path: Path) -> None:
     """
-    A conflict of unique values is found before anybody may write, and names index and documents;
-    the source goes on, also with values that change hands, and the next commit goes through.
+    A conflict of unique values is told while changes are applied, found before anybody may write,
+    and names index and documents; the source goes on, also with values that change hands, and the
+    next commit goes through.
     """
     source, target = ends.source.client, ends.target.client
-    people = source.shop.people
-    people.insert_many({"_id": i, "email": f"{i}"} for i in range(100))
-    people.create_index("email", unique=True, name="by email")
-    source.shop.orders.insert_many({"_id": i, "number": i} for i in range(100))
-    source.shop.orders.create_index("number", unique=True)
+    _fill_unique(source)
     with Running(
         ends.source.uri, ends.target.uri, tmp_path / "state", Settings(verify=False)
     ) as running:
-        running.start()
-        running.await_ready()
-        target.shop.people.insert_one({"_id": "intruder", "email": "7"})
+        with running.held_at("application"):
+            target.shop.people.insert_one({"_id": "intruder", "email": "7"})
+        told = until(lambda: _told(running, "by email"), "warning")
         running.commit()
         refused = running.end()
-        for collection, field in ((people, "email"), (source.shop.orders, "number")):
+        for collection, field in ((source.shop.people, "email"), (source.shop.orders, "number")):
             _swap(collection, field)
         target.shop.people.delete_one({"_id": "intruder"})
         running.start()
@@ -163,6 +165,85 @@ def test_conflict_at_commit(ends: Any, tmp_path: Path) -> None:
     assert refused.failure is not None
     for named in ("shop.people", "by email", "intruder", "7"):
         assert named in refused.failure.message
+        assert named in told
+    assert differences(source, target) == []
+
+
+def test_unique_ahead_of_the_commit(ends: Any, tmp_path: Path) -> None:
+    """
+    Unique values are enforced when changes are followed: nobody else can break them. What
+    changes hands on the source is applied all the same, also after a restart.
+    """
+    source, target = ends.source.client, ends.target.client
+    _fill_unique(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        until(lambda: _is_prepared(target.shop.people, "by email"), "index that is enforced")
+        with pytest.raises(DuplicateKeyError):
+            target.shop.people.insert_one({"_id": "intruder", "email": "7"})
+        _swap(source.shop.people, "email")
+        running.stop()
+        target.shop.command("collMod", "people", index={"name": "by email", "prepareUnique": True})
+        _swap(source.shop.people, "email", pairs=[(7, 8), (9, 10), (11, 12)])
+        running.start()
+        running.committed()
+
+    assert differences(source, target) == []
+
+
+def test_values_change_hands_after_a_failed_commit(ends: Any, tmp_path: Path) -> None:
+    """What a commit has made unique before it failed is not so when changes are applied again."""
+    source, target = ends.source.client, ends.target.client
+    for name in ("first", "second"):
+        source.shop[name].insert_many({"_id": i, "r": i} for i in range(50))
+        source.shop[name].create_index("r", name="plain")
+        source.shop[name].create_index("r", name="unique", unique=True)
+    broken = FailPoint(target)
+    with Running(
+        ends.source.uri,
+        ends.target.uri,
+        tmp_path / "state",
+        workers=1,
+        retry_for=timedelta(seconds=1),
+    ) as running:
+        running.start()
+        running.await_ready()
+        # Only at the commit do two indexes of one key differ: these are its only builds.
+        broken.on(["createIndexes"], skip=1, errorCode=HOST_UNREACHABLE)
+        running.commit()
+        failed = running.end()
+        built = [n for n in ("first", "second") if _is_unique(target.shop[n], "unique")]
+        broken.off()
+        for name in built:
+            _swap(source.shop[name], "r")
+        running.start()
+        running.committed()
+
+    assert failed.state is State.FAILED
+    assert len(built) == 1
+    assert differences(source, target) == []
+
+
+def test_killed_in_the_commit(ends: Any, tmp_path: Path) -> None:
+    """A process that is killed while it makes values unique is followed by one that does so."""
+    source, target = ends.source.client, ends.target.client
+    _fill_unique(source)
+    for name in ("people", "orders"):
+        source.shop[name].update_many({}, [{"$set": {"r": "$_id"}}])
+        source.shop[name].create_index("r", name="plain")
+        source.shop[name].create_index("r", name="unique", unique=True)
+    with Program(ends.source.uri, ends.target.uri, tmp_path / "state") as program:
+        program.start()
+        program.await_phase("following")
+        with _held_in_build(target):
+            asked = limosa("commit", "--no-wait", "--state", program.folder)
+            until(lambda: _builds(target), "index build")
+            program.kill()
+        program.start()
+        code = program.end()
+
+    assert asked.code == 0, asked.err
+    assert code == 0, program.log()[-3000:]
     assert differences(source, target) == []
 
 
@@ -241,9 +322,32 @@ def _built(running: Running) -> list[str]:
     return [str(e.namespace) for e in running.events if isinstance(e, IndexesBuilt)]
 
 
-def _swap(collection: Any, field: str) -> None:
+def _fill_unique(source: Client) -> None:
+    source.shop.people.insert_many({"_id": i, "email": f"{i}"} for i in range(100))
+    source.shop.people.create_index("email", unique=True, name="by email")
+    source.shop.orders.insert_many({"_id": i, "number": i} for i in range(100))
+    source.shop.orders.create_index("number", unique=True)
+
+
+def _told(running: Running, what: str) -> str:
+    """Return the warning that names *what*, "" as long as there is none."""
+    told = (e.message for e in running.events if isinstance(e, Warned))
+    return next((message for message in told if what in message), "")
+
+
+def _is_prepared(collection: Any, name: str) -> bool:
+    return bool(collection.index_information().get(name, {}).get("prepareUnique"))
+
+
+def _is_unique(collection: Any, name: str) -> bool:
+    return bool(collection.index_information().get(name, {}).get("unique"))
+
+
+def _swap(
+    collection: Any, field: str, *, pairs: Sequence[tuple[int, int]] = ((1, 2), (3, 4), (5, 6))
+) -> None:
     """Have values go round among documents, so that they collide in passing."""
-    for a, b in ((1, 2), (3, 4), (5, 6)):
+    for a, b in pairs:
         mine, other = collection.find_one({"_id": a})[field], collection.find_one({"_id": b})[field]
         collection.update_one({"_id": a}, {"$unset": {field: 1}})
         collection.update_one({"_id": b}, {"$set": {field: mine}})
@@ -251,7 +355,10 @@ def _swap(collection: Any, field: str) -> None:
 
 
 def _builds(client: Client) -> list[Any]:
-    stages = [{"$currentOp": {"allUsers": True}}, {"$match": {"msg": {"$regex": "^Index Build"}}}]
+    stages: list[dict[str, Any]] = [
+        {"$currentOp": {"allUsers": True}},
+        {"$match": {"msg": {"$regex": "^Index Build"}}},
+    ]
     return list(client.admin.aggregate(stages))
 
 

@@ -134,7 +134,7 @@ def test_interrupt(ends: Any, program: Program, phase: str) -> None:
     if phase == "catching up":
         program.await_phase("copy")
         ends.source.client.shop.people.update_many({}, {"$set": {"changed": True}})
-    program.await_phase(phase, *(["verification"] if phase == "catching up" else []))
+    program.await_phase(phase)
     assert program.process is not None
     program.process.send_signal(signal.SIGINT)
 
@@ -152,7 +152,7 @@ def test_interrupt(ends: Any, program: Program, phase: str) -> None:
 def test_second_interrupt(ends: Any, program: Program) -> None:
     """Ctrl-C twice ends at once, and still loses nothing."""
     point = FailPoint(ends.target.client)
-    point.slow_down(["insert"], milliseconds=8_000)
+    point.slow_down(["insert"], milliseconds=30_000)
     program.start()
     until(lambda: point.hits, "insert")
     assert program.process is not None
@@ -160,9 +160,10 @@ def test_second_interrupt(ends: Any, program: Program) -> None:
     until(lambda: "once more" in program.log(), "announcement")
     program.process.send_signal(signal.SIGINT)
 
-    assert program.end(seconds=5) == INTERRUPTED
+    assert program.end(seconds=25) == INTERRUPTED
 
-    FailPoint(ends.target.client).off()
+    point.off()
+    ends.target.interrupt()
     program.start()
     _commit(program)
     assert differences(ends.source.client, ends.target.client) == []
@@ -225,6 +226,8 @@ def test_duplicates_at_commit(ends: Any, program: Program) -> None:
     until(
         lambda: program.rows("SELECT 1 FROM migration WHERE applied_to > copied_at"), "consistency"
     )
+    # Once it holds there ahead of the commit, the index would refuse the double.
+    ends.target.client.shop.people.drop_index("number_1")
     ends.target.client.shop.people.insert_one({"_id": "double", "number": 5})
     refused = _steer(program, "commit")
 

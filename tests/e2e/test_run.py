@@ -139,6 +139,45 @@ def test_second_attempt(managed: Managed, tmp_path: Path) -> None:
     assert "exit code 9" in failed["message"]
 
 
+def test_limits(managed: Managed, ends: Any) -> None:
+    """Limits of the file hold from each start on; what a person changes meanwhile does, too."""
+    managed.plan = (
+        "cutover: manual\nlimits: {documents_per_second: 100000, max_latency: 700ms}\n"
+        "attempts: 2\ndelay: 0s\n"
+        "hooks: [{before: cleanup, run: 'test -e $WORK/tried || { touch $WORK/tried; exit 9; }'}]\n"
+    )
+    managed.start()
+    until(lambda: managed.lines("readyToCommit"), "offer")
+    by_file = limosa("throttle", "--state", managed.folder, "--json").json["limits"]
+    assert limosa("throttle", "--state", managed.folder, "--load-level", "2").code == 0
+    assert limosa("throttle", "--state", managed.folder, "--documents-per-second", "0").code == 0
+    limosa("commit", "--state", managed.folder)
+    assert managed.end() == 0, managed.log()
+    steps = limosa("status", "--state", managed.folder, "--json").json["steps"]
+    shown = limosa("throttle", "--state", managed.folder, "--json").json["limits"]
+
+    assert (by_file["documentsPerSecond"], by_file["maxLatencyMilliseconds"]) == (100_000, 700)
+    assert (steps[-1]["name"], steps[-1]["attempts"]) == ("cleanup", 2)
+    assert (shown["loadLevel"], shown["documentsPerSecond"]) == (2, None), "over the attempts"
+
+
+def test_changed_limits(managed: Managed) -> None:
+    """A file that is changed changes the limits of the next start, and no others."""
+    managed.plan = (
+        "limits: {load_level: 1, max_queue: 7}\nhooks: [{before: message, run: exit 9}]\n"
+    )
+    managed.plan += "attempts: 1\n"
+    assert managed.run().code == 3
+
+    managed.plan = "limits: {load_level: 4}\n"
+    told = managed.run("--dry-run", "--json").json["limits"]
+    ended = managed.run("--json")
+
+    assert ended.code == 0, ended.err
+    assert ended.json["migration"]["limits"] == told
+    assert (told["loadLevel"], told["maxQueue"]) == (4, 7)
+
+
 def test_attempts_used_up(managed: Managed, sink: Sink, tmp_path: Path) -> None:
     """After its attempts the run fails, says so once, and goes on when the cause is gone."""
     managed.plan = (
@@ -189,7 +228,7 @@ def test_wrong_password(managed: Managed, tmp_path: Path) -> None:
     assert ended.json["result"]["try_count"] == 3
     assert "[access_denied]" in ended.json["result"]["last_err"]
     warned = [e["message"] for e in events(ended.err) if e.get("event") == "warned"]
-    assert [w.partition(":")[0] for w in warned] == ["notify[0] of the plan file was not reached"]
+    assert warned == ["notify[0] of the plan file was not reached: 'limosa: state: failed'"]
     assert_hidden(managed, ended.err + ended.out, "not-th3-0ne", "not-e1ther")
 
 

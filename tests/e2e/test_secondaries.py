@@ -1,4 +1,4 @@
-"""Where the connection string asks for it, whole collections are read from secondaries."""
+"""Where the connection string or an option asks for it, collections are read from secondaries."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from judge import differences
 from pymongo import MongoClient
 
 from limosa.embedded import Mongod, Options, ReplicaSet
+from limosa.settings import ReadFrom
 
 Client = MongoClient[dict[str, Any]]
 
@@ -45,13 +46,18 @@ def preferring(servers: ReplicaSet) -> str:
     return f"{servers.uri}&readPreference=secondaryPreferred"
 
 
+@pytest.mark.parametrize("asked", ["in the URI", "by the option"])
 def test_read_from_secondaries(
-    three: ReplicaSet, source: Client, target_server: Any, tmp_path: Path
+    three: ReplicaSet, source: Client, target_server: Any, tmp_path: Path, asked: str
 ) -> None:
     """Copy and verification read on secondaries, and what is written meanwhile arrives."""
     target_server.clear()
     before = {m.address: returned(m) for m in three.members}
-    with Running(preferring(three), target_server.uri, tmp_path / "s") as running:
+    option: dict[str, Any] = {}
+    uri = preferring(three)
+    if asked == "by the option":
+        uri, option = three.uri, {"read_from": ReadFrom.SECONDARIES}
+    with Running(uri, target_server.uri, tmp_path / "s", **option) as running:
         with running.held_at("copy"):
             source.shop.people.update_many({"_id": {"$lt": 50}}, {"$set": {"name": "changed"}})
         running.committed()
@@ -60,6 +66,24 @@ def test_read_from_secondaries(
     given = {m.address: returned(m) - before[m.address] for m in three.members}
     assert given.pop(primary) < DOCUMENTS
     assert sum(given.values()) >= 2 * DOCUMENTS
+    assert differences(source, target_server.client) == []
+
+
+def test_read_from_the_primary(
+    three: ReplicaSet, source: Client, target_server: Any, tmp_path: Path
+) -> None:
+    """What the URI says of secondaries can be overruled for a start."""
+    target_server.clear()
+    before = {m.address: returned(m) for m in three.members}
+    with Running(
+        preferring(three), target_server.uri, tmp_path / "s", read_from=ReadFrom.PRIMARY
+    ) as running:
+        running.start()
+        running.committed()
+
+    given = {m.address: returned(m) - before[m.address] for m in three.members}
+    assert given.pop(three.primary().address) >= 2 * DOCUMENTS
+    assert sum(given.values()) < DOCUMENTS
     assert differences(source, target_server.client) == []
 
 

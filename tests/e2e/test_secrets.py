@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -9,6 +11,7 @@ from urllib.parse import quote_plus
 
 import pytest
 from program import Program, limosa
+from serving import Serving
 
 from limosa.embedded import Options, ReplicaSet
 
@@ -100,6 +103,48 @@ def test_from_the_environment(guarded: tuple[Guarded, Guarded], tmp_path: Path) 
 
     assert ended.code == 0, ended.err
     assert "shop.people" in ended.out
+
+
+def test_every_answer_of_a_server(guarded: tuple[Guarded, Guarded], tmp_path: Path) -> None:
+    """Whatever a server is asked, before, during and after a migration, it tells no password."""
+    source, target = guarded
+    target.servers.primary().client.drop_database("shop")
+    with Serving(source.uri, target.uri, tmp_path / "state") as serving:
+        caller = serving.caller
+        caller.await_state("IDLE")
+        told = _asked(serving)
+        start = {"source": "cluster0", "destination": "cluster1", "includeNamespaces": []}
+        # It stands in a body, too, for who takes an address for a name.
+        told.append(_told(caller.post("start", {**start, "source": source.uri})))
+        told.append(_told(caller.post("start", start)))
+        serving.await_progress(canCommit=True)
+        told += _asked(serving)
+        told.append(_told(caller.post("commit")))
+        caller.await_state("COMMITTED")
+        told += _asked(serving)
+
+    assert _found([*told, serving.log.read_bytes(), *_files(tmp_path)]) == []
+
+
+def _asked(serving: Serving) -> list[bytes]:
+    """Return all that the server answers: to each question that its OpenAPI document knows."""
+    caller = serving.caller
+    described = caller.call("GET", "/openapi.json")
+    paths = [path for path, how in described.json["paths"].items() if "get" in how]
+    answers = [described.body]
+    for path in ("/", "/docs", "/migrate/nothing", *paths):
+        if not path.endswith("/events"):
+            answers.append(caller.call("GET", path).body)
+    assert len(answers) > 12
+    with urllib.request.urlopen(f"{caller.url}/api/limosa/v1/events", timeout=60) as stream:
+        answers.append(b"".join(stream.readline() for _ in range(2)))
+    verbs = ("pause", "resume", "commit", "reverse", "throttle", "start", "fly")
+    odd = (("POST", f"/api/limosa/v1/actions/{verb}", b'{"x": 1}') for verb in verbs)
+    return [*answers, *(caller.call(*each).body for each in odd)]
+
+
+def _told(answer: dict[str, Any]) -> bytes:
+    return json.dumps(answer, ensure_ascii=False).encode()
 
 
 def _files(folder: Path) -> list[bytes]:

@@ -22,7 +22,7 @@ from waiting import PATIENCE
 
 from limosa.model import Collection, CollectionSpec, Namespace, ResumeToken
 from limosa.model import Partition as Part
-from limosa.server import listening, routing
+from limosa.server import connections, routing
 from limosa.server.guard import Rules, Tokens
 from limosa.server.service import Service
 from limosa.state import CollectionProgress, Failure, Migration, State
@@ -147,14 +147,14 @@ FIELDS = [
     ({"reversible": 1}, "reversible"),
     ({"reversible": True, "buildIndexes": "never"}, "buildIndexes"),
     ({"buildIndexes": "sometimes"}, "buildIndexes"),
-    ({"buildIndexes": "excludeHashed"}, "buildIndexes"),
     ({"verification": {"enabled": "no"}}, "verification.enabled"),
     ({"verification": {"on": True}}, "verification.on"),
     ({"includeNamespaces": [{"collections": ["a"]}]}, "includeNamespaces.0"),
     ({"includeNamespaces": [{"databaseRegex": {"pattern": "("}}]}, "("),
     ({"excludeNamespaces": {"database": "a"}}, "excludeNamespaces"),
     ({"copyInNaturalOrder": [{"database": "a"}]}, "copyInNaturalOrder"),
-    ({"sharding": {"shardingEntries": []}}, "sharding"),
+    ({"sharding": {}}, "sharding.shardingEntries"),
+    ({"sharding": {"shardingEntries": [{"database": "a", "collection": "b"}]}}, "shardCollection"),
     ({"documentFilter": {"field": "a.b", "matchValues": [1]}}, "documentFilter.field"),
     ({"documentFilter": {"field": "a", "matchValues": []}}, "documentFilter.matchValues"),
     ({"documentFilter": {"field": "a", "matchValues": [{"$oid": "x"}]}}, "matchValues"),
@@ -287,7 +287,7 @@ def test_rate(store: SqliteStore, tmp_path: Path) -> None:
 
 def test_slow_clients(caller: Caller, monkeypatch: pytest.MonkeyPatch) -> None:
     """Clients that never finish their headers hold nobody up, and are dropped."""
-    monkeypatch.setattr(listening, "HEADER_SECONDS", 0.5)
+    monkeypatch.setattr(connections, "HEADER_SECONDS", 0.5)
     slow = [socket.create_connection(("127.0.0.1", caller.port)) for _ in range(50)]
     for each in slow:
         each.sendall(b"GET /api/v1/progress HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: ")

@@ -194,11 +194,16 @@ def test_refused_starts_leave_no_trace(filled: Any, serving: Serving) -> None:
     serving.await_progress(state="RUNNING")
 
 
+#: What moves between two looks at a migration that rests.
+LIVE = {"lagTimeSeconds", "changes", "oplog", "verification"}
+LINES = ("lag:", "oplog:", "verification:", "changes:")
+
+
 def test_commands_against_a_server(filled: Any, serving: Serving) -> None:
     """The commands steer and show a migration behind a server as they do a local one."""
     caller = serving.caller
     caller.await_state("IDLE")
-    server = ("--server", caller.url)
+    server, here = ("--server", caller.url), ("--state", serving.folder)
     assert limosa("pause", *server).code != 0
     caller.post("start", START)
     serving.await_progress(canCommit=True)
@@ -206,7 +211,18 @@ def test_commands_against_a_server(filled: Any, serving: Serving) -> None:
     assert limosa("pause", *server).out == "the migration is PAUSED\n"
     assert limosa("resume", *server).code == 0
     shown = limosa("status", "--json", *server)
-    assert shown.json["progress"]["state"] == "RUNNING"
+    assert shown.json["state"] == "RUNNING"
+    changed = limosa("throttle", "--max-queue", "7", "--window", "1:00-2:00", "--json", *server)
+    assert changed.json["limits"]["maxQueue"] == 7
+    assert limosa("throttle", "--load-level", "9", *server).code == 2
+    local = {k: v for k, v in limosa("status", "--json", *here).json.items() if k not in LIVE}
+    assert local.items() <= limosa("status", "--json", *server).json.items()
+    pairs = [
+        {line for line in limosa("status", *where).out.splitlines() if not line.startswith(LINES)}
+        for where in (server, here)
+    ]
+    assert pairs[0] == pairs[1]
+    assert limosa("throttle", "--off", *server).out == limosa("throttle", *here).out
     done = limosa("commit", *server)
 
     assert done.code == 0, done.err
@@ -222,14 +238,18 @@ def test_progress_is_quick_during_a_copy(
     caller.await_state("IDLE")
     assert caller.post("start", START)["success"]
     over = threading.Event()
+    late = []  # how much a thread of this test oversleeps
 
     def poll(number: int) -> list[float]:
         taken: list[float] = []
         over.wait(number / 100)  # clients do not ask in step
+        began = time.perf_counter()
         while not over.wait(0.2):
+            late.append(time.perf_counter() - began - 0.2)
             began = time.perf_counter()
             caller.call("GET", "/api/v1/progress")
             taken.append(time.perf_counter() - began)
+            began = time.perf_counter()
         return taken
 
     with ThreadPoolExecutor(20) as pool:
@@ -244,7 +264,7 @@ def test_progress_is_quick_during_a_copy(
     record_property("progress_p99_seconds", p99)
     sys.stdout.write(f"{len(taken)} answers, p99 {p99:.4f} s\n")
     # Far more than is promised: the machine of a test has other things to do.
-    assert p99 < 0.5
+    assert p99 < 0.5 + 10 * statistics.quantiles(late, n=100)[98]
 
 
 def test_nothing_secret_is_told(filled: Any, tmp_path: Path) -> None:

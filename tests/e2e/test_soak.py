@@ -8,6 +8,8 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import soak_plan
+
 import soak
 
 ROUNDS = 20
@@ -36,7 +38,7 @@ def test_plans() -> None:
     plans = [soak.plan_for(seed) for seed in range(60)]
 
     assert plans == [soak.plan_for(seed) for seed in range(60)]
-    assert {s.what for p in plans for s in (*p.steps, *p.last_steps)} == set(soak.HAPPENINGS)
+    assert {s.what for p in plans for s in (*p.steps, *p.last_steps)} == set(soak_plan.HAPPENINGS)
 
 
 def test_difference(mongod_options: Any, tmp_path: Path, monkeypatch: Any) -> None:

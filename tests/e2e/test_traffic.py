@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from pymongo import MongoClient
+from waiting import PATIENCE
 
 from limosa.model import Namespace
 from limosa.workload import Traffic, TrafficFailed, compare, fill
@@ -69,14 +70,16 @@ def test_compare(ends: Any) -> None:
 def test_hold(ends: Any) -> None:
     """A held application writes no more, and goes on once it is released."""
     fill(ends.source.uri, documents=500)
+    began = datetime.now(UTC)
     with _traffic(ends.source.uri) as traffic:
         _await(lambda: traffic.counters.writes > 300)
         last_write = traffic.hold()
+        after = datetime.now(UTC)
         held = traffic.counters
         with ends.source.client.watch(max_await_time_ms=300) as later_changes:
             assert later_changes.try_next() is None
         assert traffic.counters == held
-        assert timedelta() <= datetime.now(UTC) - last_write < timedelta(seconds=5)
+        assert began < last_write <= after
 
         traffic.release()
         _await(lambda: traffic.counters.writes > held.writes)
@@ -124,7 +127,7 @@ def test_namespaces(ends: Any) -> None:
 
 def test_ends_by_itself(ends: Any) -> None:
     """An application that nobody stops ends when its time is up, and still tells its figures."""
-    with _traffic(ends.source.uri, lasting=timedelta(seconds=0.5)) as traffic:
+    with _traffic(ends.source.uri, lasting=timedelta(seconds=3)) as traffic:
         _await(lambda: traffic._process.poll() is not None)
 
         assert traffic.counters.writes > 0
@@ -155,7 +158,7 @@ def _write_until_it_fails(server: Any, fault: dict[str, Any]) -> None:
 
 @contextmanager
 def _traffic(uri: str, **settings: Any) -> Iterator[Traffic]:
-    settings = {"lasting": timedelta(seconds=60), **settings}
+    settings = {"lasting": timedelta(minutes=5), **settings}
     with Traffic(uri, rate=500, **settings) as traffic:
         yield traffic
 
@@ -169,7 +172,7 @@ def _indexes(client: MongoClient[dict[str, Any]]) -> int:
     return sum(name not in ("_id_", "by id") for name in names)
 
 
-def _await(condition: Callable[[], bool], *, seconds: float = 15.0) -> None:
+def _await(condition: Callable[[], bool], *, seconds: float = PATIENCE) -> None:
     deadline = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < deadline

@@ -30,7 +30,7 @@ from limosa.model import (
 )
 from limosa.storage import buffer as buffer_module
 from limosa.storage.buffer import SqliteBuffer
-from limosa.storage.encoding import decoded_changes, encoded_changes, joined
+from limosa.storage.encoding import decoded_changes, encoded_changes, joined, size_of
 
 NOW = datetime(2024, 5, 1, 12, 0, 0, 7, tzinfo=UTC)
 PEOPLE = Collection(Namespace("shop", "people.all"), "b2")
@@ -319,6 +319,37 @@ def test_encoding(changes: dict[Collection, dict[Key, Document | None]]) -> None
 
     assert decoded == changes
     assert [list(states) for states in decoded.values()] == [list(s) for s in changes.values()]
+
+
+def test_packed() -> None:
+    """Many keys take a fraction of their bytes, come back in order, and tell their size."""
+    keys = [key_for(bson.ObjectId()) for _ in range(1_000)]
+
+    body = encoded_changes({PEOPLE: dict.fromkeys(keys)})
+
+    assert len(body) < 10 * len(keys)
+    assert size_of(body) > 22 * len(keys)
+    assert list(decoded_changes(body)[PEOPLE]) == keys
+
+
+def test_states_are_not_packed() -> None:
+    """A body with documents is as large as it says."""
+    body = encoded_changes({PEOPLE: {key_for(1): state(1, text="x" * 2_000)}})
+
+    assert size_of(body) == len(body) > 2_000
+
+
+def test_large_keys(buffer: SqliteBuffer, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Batches are joined up to a size in memory, however small they are on disk."""
+    monkeypatch.setattr(buffer_module, "READ_LIMIT", 3_000)
+    for n in range(5):
+        keys = dict.fromkeys([key_for(f"{n}{'x' * 2_000}")])
+        buffer.append(ChangeBatch(ResumeToken(b"t"), NOW, {PEOPLE: keys}))
+
+    found = buffer.read(after=0, limit=100)
+
+    assert found is not None
+    assert found[0] == 2
 
 
 @given(st.lists(CHANGES))

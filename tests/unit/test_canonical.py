@@ -40,7 +40,7 @@ from limosa.canonical import (
     readable,
 )
 from limosa.model import Key
-from limosa.slices import documents_of, split
+from limosa.slices import documents_of, split, starts_of
 
 NAMES = st.text(st.characters(exclude_characters="\0", exclude_categories=["Cs"]), max_size=8)
 DECIMALS = st.builds(
@@ -177,6 +177,20 @@ def test_documents_of(documents: list[dict[str, Any]]) -> None:
     array = bson.encode({str(i): RawBSONDocument(d) for i, d in enumerate(encoded)})
 
     assert documents_of(array) == encoded
+    assert [array[at : at + len(d)] for at, d in zip(starts_of(array), encoded, strict=True)] == (
+        encoded
+    )
+
+
+@pytest.mark.parametrize("length", [-1, -8, -(2**31), 0, 4, 6, 2**31 - 1])
+def test_documents_of_wrong_length(length: int) -> None:
+    """A document whose length is not its own is refused, also one that would lead backwards."""
+    array = bytearray(bson.encode({str(i): {} for i in range(12)}))
+    second = array.index(b"\x031\0") + 3
+    array[second : second + 4] = (length % 2**32).to_bytes(4, "little")
+
+    with pytest.raises(InvalidBSON):
+        documents_of(bytes(array))
 
 
 @given(st.lists(VALUES, max_size=12))
@@ -211,7 +225,7 @@ def test_malformed(document: dict[str, Any], value: Any, data: st.DataObject) ->
     damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
     whole = bytes(damaged[: data.draw(st.integers(0, len(damaged)))])
 
-    for function in (lambda b: list(elements(b)), key_of, split, documents_of):
+    for function in (lambda b: list(elements(b)), key_of, split, documents_of, starts_of):
         with suppress(InvalidBSON):
             function(whole)
 

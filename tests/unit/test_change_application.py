@@ -10,7 +10,7 @@ from bson.int64 import Int64
 from hypothesis import given
 from hypothesis import strategies as st
 
-from limosa.canonical import key_for
+from limosa.canonical import distinct_in_index_order, index_place, key_for
 from limosa.change_application import units_of
 from limosa.model import Collection, CollectionSpec, Key, KeyStates, Namespace
 from limosa.plan import planned, unit_keys
@@ -36,6 +36,32 @@ def test_every_key_is_in_one_unit(values: list[int]) -> None:
 
     found: list[Key] = [key for unit in units for key in unit]
     assert sorted(found) == sorted(states)
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        st.integers(-(2**31), 2**31 - 1),
+        st.integers(2**31, 2**60),
+        st.text(max_size=5),
+        st.binary(max_size=5),
+        st.datetimes(),
+        st.binary(min_size=12, max_size=12).map(bson.ObjectId),
+    ],
+    ids=["int", "long", "string", "binary", "date", "ObjectId"],
+)
+@given(data=st.data())
+def test_quick_order(values: st.SearchStrategy[Any], data: st.DataObject) -> None:
+    """Keys of one type come in the order of the index, whichever way it is found."""
+    keys = [key_for(v) for v in data.draw(st.sets(values))]
+
+    assert distinct_in_index_order(keys) == sorted(keys, key=lambda k: (index_place(k), k))
+
+
+@pytest.mark.parametrize("values", [[0.0, -0.0], [1, 1.0], [1, Int64(1)], [True, False], [{}]])
+def test_no_quick_order(values: list[Any]) -> None:
+    """Keys that may be equal to the database are told apart with more care."""
+    assert distinct_in_index_order([key_for(v) for v in values]) is None
 
 
 def test_equal_numbers_stay_together() -> None:

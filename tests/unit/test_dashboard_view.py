@@ -76,6 +76,17 @@ def test_nobody_drives() -> None:
     assert "run the same command again" in seen["advice"]
 
 
+@pytest.mark.parametrize(
+    ("state", "words"), [(State.RUNNING, "Starting up"), (State.REVERSING, "Reversing")]
+)
+def test_somebody_is_about_to_drive(state: State, words: str) -> None:
+    """While the server starts a process that drives, nobody is asked to."""
+    seen = dashboard_body(reading(replace(PLANNED, state=state), is_driven=False, is_kept=True))
+
+    assert seen["headline"] == words
+    assert seen["advice"] == "The process that drives it is starting."
+
+
 def test_failure_of_the_driving_process() -> None:
     """A failure that no state holds is shown, with its hint as a sentence."""
     failure = Failure("engine_ended", "it ended", "see whether it was killed")
@@ -132,6 +143,17 @@ def test_rates_and_time_left() -> None:
     assert seen["documentsPerSecond"] == 100
     assert seen["remainingSeconds"] == 7
     assert seen["fractionCopied"] == 0.3
+
+
+def test_rates_of_what_is_paused() -> None:
+    """What was copied just before a pause is no rate; changes go on being captured."""
+    recent = [replace(s, events_captured=10 * i) for i, s in enumerate(samples(0, 100, 200))]
+    paused = replace(PLANNED, state=State.PAUSED)
+    seen = dashboard_body(reading(paused, recent=recent))["progress"]
+
+    assert seen["documentsPerSecond"] == 0
+    assert seen["bytesPerSecond"] == 0
+    assert seen["eventsCapturedPerSecond"] == 10
 
 
 def test_nothing_moves_without_samples() -> None:

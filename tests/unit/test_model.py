@@ -68,7 +68,8 @@ def test_batch(documents: list[dict[str, Any]]) -> None:
 
     assert [dict(d) for d in batch.documents] == documents
     assert bson.encode({"a": documents}) == _in_field(batch.array)
-    assert [bson.decode(d) for d in documents_of(batch.array)] == documents
+    assert [bson.decode(d) for d in batch.raw] == documents
+    assert batch.raw == documents_of(batch.array)
     assert batch.size == len(batch.array)
 
 

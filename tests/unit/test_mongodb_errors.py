@@ -46,6 +46,13 @@ def test_label() -> None:
     assert isinstance(translation(error, "write"), TransientError)
 
 
+def test_election() -> None:
+    """A member without a role, which the driver calls one without sessions, passes."""
+    error = driver.ConfigurationError("Sessions are not supported by this MongoDB deployment")
+
+    assert isinstance(translation(error, "look up"), TransientError)
+
+
 def test_command_is_not_repeated() -> None:
     """A refused command's documents and session do not reach the message."""
     text = 'not authorized on shop to execute command { insert: "a", documents: [ { pw: 1 } ] }'

@@ -18,6 +18,7 @@ from limosa.views.mongosync import (
     FIELDS,
     Figures,
     Indexing,
+    description,
     error_name,
     oplog_text,
     progress_body,
@@ -314,6 +315,25 @@ def test_order_and_types() -> None:
     assert found["warnings"] == ["look"]
     assert "warnings" not in progress(APPLYING)
     assert json.loads(json.dumps(found)) == found
+
+
+def test_description() -> None:
+    """A cure speaks of fields and calls, not of options and commands."""
+    hint = "leave out --block-writes; then run the same command again"
+
+    assert description("no", hint) == (
+        "no; leave out `enableUserWriteBlocking`; then send the call again"
+    )
+    assert description("no", hint, again="`resume`").endswith("then `resume`")
+    assert description("no", "") == "no"
+
+
+@pytest.mark.parametrize("mode", ["beforeDataCopy", "excludeHashed", "never"])
+def test_index_building_is_shown_after_the_copy_only(mode: str) -> None:
+    """Where no index is built after the copy there is nothing to show of it."""
+    migration = replace(APPLYING, settings={"indexes": mode})
+
+    assert "indexBuilding" not in progress(migration, indexing=Indexing(1, 2, 1, 2))
 
 
 def test_error_names_are_documented() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from limosa.connectors.mongodb.secondaries import at_member
+from limosa.connectors.mongodb.secondaries import at_member, reading_from
+from limosa.settings import ReadFrom
 
 
 @pytest.mark.parametrize(
@@ -24,3 +25,29 @@ from limosa.connectors.mongodb.secondaries import at_member
 def test_one_member(uri: str, one: str) -> None:
     """Credentials and options stay, but for those that are about the set or a choice."""
     assert at_member(uri, "c:3") == one
+
+
+@pytest.mark.parametrize(
+    ("uri", "secondaries", "primary"),
+    [
+        (
+            "mongodb://a,b",
+            "mongodb://a,b/?readPreference=secondaryPreferred",
+            "mongodb://a,b",
+        ),
+        (
+            "mongodb://u:p%40%2F@a,b/shop?replicaSet=r&ReadPreference=nearest&maxStalenessSeconds=90",
+            "mongodb://u:p%40%2F@a,b/shop?replicaSet=r&ReadPreference=nearest&maxStalenessSeconds=90",
+            "mongodb://u:p%40%2F@a,b/shop?replicaSet=r",
+        ),
+        (
+            "mongodb+srv://a.b.c/?readPreference=primary&readPreferenceTags=dc:x",
+            "mongodb+srv://a.b.c/?readPreferenceTags=dc:x&readPreference=secondaryPreferred",
+            "mongodb+srv://a.b.c/",
+        ),
+    ],
+)
+def test_read_from(uri: str, secondaries: str, primary: str) -> None:
+    """Who is to be read from is said in the address; all else in it stays."""
+    assert reading_from(uri, ReadFrom.SECONDARIES) == secondaries
+    assert reading_from(uri, ReadFrom.PRIMARY) == primary

@@ -23,6 +23,7 @@ def _settings(
     reversible: options.Reversible = False,
     indexes: options.Indexes = options.IndexesWhen.AFTER,
     accounts: options.Accounts = False,
+    shard: options.Shard = None,
 ) -> Settings:
     from ..settings import IndexMode, Settings, WriteBlocking
 
@@ -37,6 +38,7 @@ def _settings(
         reversible=reversible,
         indexes=IndexMode(indexes.value),
         accounts=accounts,
+        shards=shard or (),
     )
 
 

@@ -35,6 +35,7 @@ def migrate(
     commit: options.Commit = CommitWhen.MANUAL,
     workers: options.Workers = 4,
     retry_for: options.RetryFor = "10m",
+    read_from: options.ReadFromOption = None,
     listen: listening.Listen = None,
     dry_run: options.DryRun = False,
     json: options.Json = False,
@@ -58,6 +59,7 @@ def migrate(
     if dry_run:
         show_plan(source, target, settings, workers=workers, as_json=json)
         return
+    from ..settings import ReadFrom
     from .display import Display
 
     display = Display.for_terminal(quiet=quiet, verbose=verbose, log_format=log_format, state=state)
@@ -72,6 +74,7 @@ def migrate(
         workers=workers,
         retry_for=patience,
         limits=limits,
+        read_from=read_from and ReadFrom(read_from.value),
         listen=listen,
     )
     _print_result(migration, state, as_json=json)
@@ -91,7 +94,7 @@ def _drive(
     with (
         Interrupts(stop, display.say) as interrupts,
         display,
-        listening.shown(folder, listen) as url,
+        listening.shown(folder, listen, say=display.say) as url,
     ):
         if url:
             display.say(f"dashboard: {url}", level=Level.INFO, event="listening")

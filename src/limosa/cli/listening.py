@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING, Annotated, TypeAlias
@@ -65,11 +65,17 @@ def place(listen: str) -> Place:
 
 
 @contextmanager
-def shown(folder: Folder, listen: str | None, *, looks_only: bool = False) -> Iterator[str]:
+def shown(
+    folder: Folder,
+    listen: str | None,
+    *,
+    looks_only: bool = False,
+    say: Callable[[str], None] | None = None,
+) -> Iterator[str]:
     """
     Show the migration in *folder* while entered, and give the address; "" without *listen*.
 
-    With *looks_only* nobody can steer it there.
+    With *looks_only* nobody can steer it there. *say* is told should it end, and come back.
 
     Raises:
         ConfigError: it cannot be shown there.
@@ -79,5 +85,5 @@ def shown(folder: Folder, listen: str | None, *, looks_only: bool = False) -> It
         return
     from ..server.beside import Beside
 
-    with Beside(folder, replace(place(listen), looks_only=looks_only)) as server:
+    with Beside(folder, replace(place(listen), looks_only=looks_only), say=say) as server:
         yield server.url

@@ -32,6 +32,7 @@ class Opened:
             self.store.totals(),
             datetime.now(UTC),
             is_driven=catalog.is_driven(self.folder),
+            steps=self.store.steps(),
         )
 
     def wait(self, done: Callable[[], bool]) -> bool:

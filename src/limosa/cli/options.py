@@ -33,6 +33,8 @@ class IndexesWhen(StrEnum):
 
     AFTER = "afterDataCopy"
     BEFORE = "beforeDataCopy"
+    EXCLUDE_HASHED = "excludeHashed"
+    EXCLUDE_HASHED_AFTER = "excludeHashedAfterCopy"
     NEVER = "never"
 
 
@@ -42,6 +44,13 @@ class Blocked(StrEnum):
     NONE = "none"
     TARGET = "target"
     BOTH = "both"
+
+
+class ReadFrom(StrEnum):
+    """From whom the source's collections are read."""
+
+    PRIMARY = "primary"
+    SECONDARIES = "secondaries"
 
 
 class LogFormat(StrEnum):
@@ -166,11 +175,27 @@ Indexes: TypeAlias = Annotated[
 Accounts: TypeAlias = Annotated[
     bool, typer.Option("--accounts", help="Carry users and roles over too, with their passwords.")
 ]
+Shard: TypeAlias = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--shard",
+        metavar="NAMESPACE=KEY",
+        help="Spread a collection over the shards of a sharded target; repeatable.",
+    ),
+]
 Reversible: TypeAlias = Annotated[
     bool, typer.Option("--reversible", help="Allow `limosa reverse` after the commit.")
 ]
 Workers: TypeAlias = Annotated[
     int, typer.Option("--workers", min=1, max=256, help="Partitions copied at once.")
+]
+ReadFromOption: TypeAlias = Annotated[
+    ReadFrom | None,
+    typer.Option(
+        "--read-from",
+        help="Where copy and verification read the source; else as its URI says.",
+        show_default=False,
+    ),
 ]
 RetryFor: TypeAlias = Annotated[
     str,

@@ -16,6 +16,11 @@ def print_json(body: Any) -> None:
     typer.echo(json.dumps(body, indent=indent, ensure_ascii=False))
 
 
+def clear_screen() -> None:
+    """Begin at the top of an empty terminal."""
+    typer.echo("\x1b[H\x1b[2J", nl=False)
+
+
 def print_pairs(rows: Sequence[tuple[str, str]]) -> None:
     """Print names and values below each other."""
     width = max((len(name) for name, _ in rows), default=0)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 import time
 from typing import TYPE_CHECKING, Any
 
@@ -9,15 +10,18 @@ import typer
 
 from ..errors import ConfigError
 from .exits import Exit
-from .output import print_json, print_pairs
+from .output import clear_screen, print_json, print_pairs
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from ..client import Client, Verb
+    from ..limits import LimitChange
 
 #: Seconds between two looks while a commit is waited for.
 _LOOK_EVERY = 0.5
+#: The same of `status --watch`.
+_WATCH_EVERY = 1.0
 
 
 def steer(server: str, verb: Verb, *, name: str | None, state: Path | None) -> None:
@@ -39,17 +43,45 @@ def commit(server: str, *, name: str | None, state: Path | None, wait: bool) -> 
 def status(
     server: str, *, name: str | None, state: Path | None, as_json: bool, watch: bool
 ) -> None:
-    """Show the progress that the server answers, once or until the migration has ended."""
+    """Show what the server knows, as for a local state, once or until the migration has ended."""
+    from ..views.rows import rows_of
+
     client = _client(server, name, state)
+    on_screen = watch and sys.stdout.isatty() and not as_json
     while True:
-        answer = client.progress()
+        body = client.status()
+        progress = client.progress() if body is None else {}  # of mongosync itself
+        if on_screen:
+            clear_screen()
         if as_json:
-            print_json(answer)
+            print_json(body or progress)
         else:
-            print_pairs(_rows(answer))
-        if not watch or answer["progress"]["state"] in ("COMMITTED", "FAILED"):
+            print_pairs(_rows(progress) if body is None else rows_of(body))
+        shown = progress["progress"]["state"] if body is None else body["state"]
+        if not watch or shown in ("COMMITTED", "FAILED"):
             return
-        time.sleep(1.0)
+        if not (as_json or on_screen):
+            typer.echo("")
+        time.sleep(_WATCH_EVERY)
+
+
+def throttle(
+    server: str, change: LimitChange, *, name: str | None, state: Path | None
+) -> dict[str, Any]:
+    """
+    Have the server apply *change*, if it is one, and return the status.
+
+    Raises:
+        ServerRefused: it did not, or does not know of limits.
+    """
+    from ..client import ServerRefused
+
+    client = _client(server, name, state)
+    body = client.status() if change.is_empty else client.throttle(change.asked())
+    if body is None:
+        msg = f"ask for the limits: {server} is no `limosa serve`"
+        raise ServerRefused(msg)
+    return body
 
 
 def _client(server: str, name: str | None, state: Path | None) -> Client:

@@ -87,7 +87,7 @@ def _drive(
     with (
         Interrupts(stop, display.say) as interrupts,
         display,
-        listening.shown(managed.folder, listen) as url,
+        listening.shown(managed.folder, listen, say=display.say) as url,
     ):
         if url:
             display.say(f"dashboard: {url}", level=Level.INFO, event="listening")

@@ -13,6 +13,15 @@ from .exits import Exit, redacted
 if TYPE_CHECKING:
     from ..server.configuration import Configuration
 
+
+def _show_version(is_wanted: bool | None) -> None:
+    if is_wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"limosa {version('limosa')}")
+        raise typer.Exit
+
+
 _Cluster0 = Annotated[
     str | None,
     typer.Option(
@@ -75,6 +84,10 @@ _OtlpEndpoint = Annotated[
         "--otlp-endpoint", metavar="URL", help="Send the metrics to this collector, by OTLP."
     ),
 ]
+_EngineNice = Annotated[
+    int | None,
+    typer.Option("--engine-nice", help="How far the engine stands back: 0 to 19."),
+]
 _LoadLevel = Annotated[
     int | None, typer.Option("--loadLevel", "--load-level", help="How hard to work: 1 to 4.")
 ]
@@ -88,6 +101,12 @@ _Verbosity = Annotated[
 _DisableVerification = Annotated[
     bool | None,
     typer.Option("--disableVerification", help="Do not compare source and target."),
+]
+_MongosyncMetadata = Annotated[
+    bool | None,
+    typer.Option(
+        "--mongosync-metadata", help="Show mongosync's metadata collections on the target."
+    ),
 ]
 _AcceptDisclaimer = Annotated[
     bool | None, typer.Option("--acceptDisclaimer", help="Has no effect.")
@@ -112,6 +131,16 @@ _Capped = Annotated[
 _StartDelay = Annotated[
     str | None, typer.Option("--syncStartDelay", metavar="SPAN", help="Has no effect.")
 ]
+_Version = Annotated[
+    bool | None,
+    typer.Option(
+        "--version",
+        "-v",
+        callback=_show_version,
+        is_eager=True,
+        help="Show the version and exit.",
+    ),
+]
 
 
 def serve(
@@ -129,10 +158,12 @@ def serve(
     tls_key: _TlsKey = None,
     result_port: _ResultPort = None,
     otlp_endpoint: _OtlpEndpoint = None,
+    engine_nice: _EngineNice = None,
     load_level: _LoadLevel = None,
     log_path: _LogPath = None,
     verbosity: _Verbosity = None,
     disable_verification: _DisableVerification = None,
+    mongosync_metadata: _MongosyncMetadata = None,
     accept_disclaimer: _AcceptDisclaimer = None,
     disable_telemetry: _DisableTelemetry = None,
     disable_metrics_logging: _DisableMetricsLogging = None,
@@ -141,6 +172,7 @@ def serve(
     shard_id: _ShardId = None,
     capped: _Capped = None,
     start_delay: _StartDelay = None,
+    _version: _Version = None,
 ) -> None:
     """
     Watch and steer a migration over HTTP, as mongosync does.
@@ -151,7 +183,9 @@ def serve(
     given = locals()
     from ..server.configuration import Configuration
 
-    flags = {_KEYS.get(name, _camel(name)): value for name, value in given.items()}
+    flags = {
+        _KEYS.get(name, _camel(name)): value for name, value in given.items() if name != "_version"
+    }
     file = flags.pop("config")
     raise typer.Exit(_served(Configuration.of(flags, file=file)))
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import replace
 from datetime import timedelta
-from typing import TYPE_CHECKING, Annotated, TypeAlias
+from typing import TYPE_CHECKING, Annotated, Any, TypeAlias
 
 import typer
 
@@ -12,7 +13,7 @@ from . import options
 from .grouped import grouped
 
 if TYPE_CHECKING:
-    from ..limits import LimitChange, Limits
+    from ..limits import LimitChange
 
 LoadLevel: TypeAlias = Annotated[
     int | None,
@@ -112,6 +113,7 @@ def throttle(
         bool, typer.Option("--off", help="Lift all limits, the automatic ones too.")
     ] = False,
     json: options.Json = False,
+    server: options.Server = None,
     *,
     limits: LimitChange,
 ) -> None:
@@ -122,42 +124,31 @@ def throttle(
     is asked for.
     """
     from ..limits import LimitChange
-    from .opened import opened
-    from .output import print_json, print_pairs
 
     change = replace(limits, is_off=off)
-    with opened(options.one_name(name, name_option), state) as migration:
+    named = options.one_name(name, name_option)
+    if server:
+        from . import remote
+
+        _show(remote.throttle(server, change, name=named, state=state), as_json=json)
+        return
+    from ..views.status import status_body
+    from .opened import opened
+
+    with opened(named, state) as migration:
         if change != LimitChange():
             migration.store.update(lambda m: replace(m, limits=change.applied_to(m.limits)))
-        status = migration.status()
-    found = status.migration.limits
-    if json:
-        body = {"limits": found.stored(), "throttled": status.throttled or None}
-        print_json({"name": status.migration.name, **body})
+        _show(status_body(migration.status()), as_json=json)
+
+
+def _show(body: Mapping[str, Any], *, as_json: bool) -> None:
+    """Show the limits in the *body* of a status."""
+    from ..limits import Limits
+    from ..views.limits import limit_rows
+    from .output import print_json, print_pairs
+
+    if as_json:
+        print_json({name: body[name] for name in ("name", "limits", "throttled")})
     else:
-        print_pairs([("migration", status.migration.name), *limit_rows(found)])
-
-
-def limit_rows(limits: Limits) -> list[tuple[str, str]]:
-    """Return what a person wants to know of *limits*, as names and values."""
-    from ..limits import REGARDFUL_LEVEL
-    from ..views.figures import duration
-
-    def rate(value: float, unit: str) -> str:
-        return f"{value:,g} {unit}" if value else "no limit"
-
-    level = limits.load_level
-    windows = ", ".join(map(str, limits.windows))
-    rows = [
-        ("load level", f"{level} in {windows}, else 1" if windows else str(level)),
-        ("documents", rate(limits.documents_per_second, "a second")),
-        ("data", rate(limits.megabytes_per_second, "MB a second")),
-    ]
-    if level > REGARDFUL_LEVEL:
-        return [*rows, ("slows down by itself", "no")]
-    over = [
-        f"replication lag {duration(limits.max_lag)}" if limits.max_lag else "",
-        f"latency {limits.max_latency.total_seconds() * 1_000:,g} ms" if limits.max_latency else "",
-        f"queue {limits.max_queue:,} operations" if limits.max_queue else "",
-    ]
-    return [*rows, ("slows down by itself", f"over {', '.join(filter(None, over))}")]
+        rows = limit_rows(Limits.restored(body["limits"]))
+        print_pairs([("migration", body["name"]), *rows])

@@ -122,12 +122,13 @@ def _show(status: Status, *, as_json: bool) -> None:
 
 def _watch(migration: Opened, *, as_json: bool) -> None:
     from ..state import State
+    from .output import clear_screen
 
     on_screen = sys.stdout.isatty() and not as_json
     while True:
         found = migration.status()
         if on_screen:
-            typer.echo("\x1b[H\x1b[2J", nl=False)
+            clear_screen()
         _show(found, as_json=as_json)
         ended = found.migration.state in (State.COMMITTED, State.FAILED)
         if ended and not found.is_driven:

@@ -5,19 +5,16 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import ExitStack, closing
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import closing
 from datetime import UTC, datetime, timedelta
 
 from .. import catalog
-from ..connector import Readable
 from ..errors import LimosaError
 from ..events import (
     BatchCopied,
     ChangesApplied,
     ChangesCaptured,
-    EndReachable,
-    EndUnreachable,
     Event,
     IndexesBuilt,
     KeysVerified,
@@ -26,6 +23,7 @@ from ..events import (
     PartitionVerified,
     Subscriber,
 )
+from ..pings import Pinged, Pings
 from ..state import Migration, State
 from ..views.status import Status
 from .plan_file import HealthSection
@@ -54,7 +52,7 @@ class Health:
         section: HealthSection,
         *,
         folder: catalog.Folder,
-        ends: Iterable[tuple[str, Callable[[], Readable]]],
+        ends: Mapping[str, Callable[[], Pinged]],
         tell: Subscriber,
     ) -> None:
         """Watch *ends*, named "source" and "target"; they are opened and closed here."""
@@ -65,13 +63,8 @@ class Health:
         self._motion = Motion(section.still_for)
         self._moved = 0
         self._closing = threading.Event()
-        self._threads = [
-            *(
-                threading.Thread(target=self._ping, args=end, name=f"health {end[0]}", daemon=True)
-                for end in ends
-            ),
-            threading.Thread(target=self._watch, name="health", daemon=True),
-        ]
+        self._pings = Pings(ends, every=self._every)
+        self._thread = threading.Thread(target=self._watch, name="health", daemon=True)
 
     def __call__(self, event: Event) -> None:
         """Take note that something moves."""
@@ -80,29 +73,14 @@ class Health:
 
     def begin(self) -> None:
         """Look from now on."""
-        for thread in self._threads:
-            thread.start()
+        self._pings.begin(self._tell)
+        self._thread.start()
 
     def close(self) -> None:
         """Look no more."""
         self._closing.set()
-        for thread in self._threads:
-            thread.join()
-
-    def _ping(self, side: str, opened: Callable[[], Readable]) -> None:
-        is_there = True
-        with ExitStack() as stack:
-            try:
-                end = stack.enter_context(closing(opened()))
-            except LimosaError:
-                return  # what is wrong with the address is told by who drives
-            while not self._closing.wait(self._every):
-                error = _silence(end)
-                if error and is_there:
-                    self._tell(EndUnreachable(side, error))
-                if not error and not is_there:
-                    self._tell(EndReachable(side))
-                is_there = not error
+        self._pings.close()
+        self._thread.join()
 
     def _watch(self) -> None:
         while not self._closing.wait(self._every):
@@ -169,15 +147,6 @@ class Motion:
             return None
         self._since = now
         return NothingMoving(migration.phase, still)
-
-
-def _silence(end: Readable) -> str:
-    """Return why *end* does not answer, "" if it does."""
-    try:
-        end.ping()
-    except LimosaError as error:
-        return str(error) or error.code
-    return ""
 
 
 def _is_rising(seen: Sequence[tuple[float, float]], over: float) -> bool:

@@ -10,11 +10,13 @@ from datetime import UTC, datetime, timedelta
 
 from .. import catalog
 from ..attempts import Supervision
-from ..connector import Readable
 from ..ends import Ends
 from ..errors import IllegalTransition, LeaseHeld, LimosaError, StateError, TransientError
 from ..events import AttemptFailed, Event, EventBus, Failed, StepBegan, Subscriber, Warned
+from ..limits import LimitChange
 from ..migrations import migrate
+from ..pings import Pinged
+from ..settings import ReadFrom
 from ..state import Failure, Migration, State
 from ..steps import CLEANUP, StepProgress
 from ..views.result import Result
@@ -71,6 +73,8 @@ class ManagedRun:
         self._commands = Commands(stop=self._limit.halt, secrets=secrets)
         self._bus = EventBus(on_event)
         self._has_begun = self._is_recorded = False
+        #: Set once, with the first attempt that begins: what a person changes later holds.
+        self._limits = plan.limits.as_change()
 
     def run(self) -> Ended:
         """
@@ -86,7 +90,11 @@ class ManagedRun:
             return self._ended(was_complete=True)
         self._record.allow_attempts()
         with ExitStack() as stack:
-            notices = Notices(self._plan.notify, warn=lambda text: self._on_event(Warned(text)))
+            notices = Notices(
+                self._plan.notify,
+                name=self.folder.name,
+                warn=lambda text: self._on_event(Warned(text)),
+            )
             stack.callback(notices.close)
             health = self._health()
             self._bus = EventBus(self._note, health, notices, self._on_event)
@@ -156,6 +164,8 @@ class ManagedRun:
             commit="when-ready" if self._commits_by_itself() else "manual",
             workers=plan.workers,
             retry_for=plan.retry_for,
+            limits=self._limits,
+            read_from=plan.read_from and ReadFrom(plan.read_from),
             on_event=self._bus.emit,
             stop=self._limit.halt,
             supervision=Supervision(
@@ -251,6 +261,7 @@ class ManagedRun:
         match event:
             case StepBegan():
                 self._has_begun = True
+                self._limits = LimitChange()
             case Failed():
                 self._is_recorded = True
             case _:
@@ -276,10 +287,10 @@ class ManagedRun:
 
     def _health(self) -> Health:
         ends = self._ends
-        opened: list[tuple[str, Callable[[], Readable]]] = [
-            ("source", lambda: ends.source_kind.open_source(ends.source)),
-            ("target", lambda: ends.target_kind.open_target(ends.target)),
-        ]
+        opened: dict[str, Callable[[], Pinged]] = {
+            "source": lambda: ends.source_kind.open_source(ends.source),
+            "target": lambda: ends.target_kind.open_target(ends.target),
+        }
         return Health(self._plan.health, folder=self.folder, ends=opened, tell=self._tell)
 
 

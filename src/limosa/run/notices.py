@@ -45,10 +45,13 @@ class Notices:
     What cannot be sent is warned about, by its place in the plan file: addresses hold secrets.
     """
 
-    def __init__(self, to: Sequence[Notification], *, warn: Callable[[str], None]) -> None:
+    def __init__(
+        self, to: Sequence[Notification], *, name: str, warn: Callable[[str], None]
+    ) -> None:
+        """Notify of the migration called *name*."""
         self._to = [(_opened(each), frozenset(each.on)) for each in to]
         self._warn = warn
-        self._name = ""
+        self._name = name
         self._told: set[Moment] = set()
         self._waiting: queue.SimpleQueue[_Message | None] = queue.SimpleQueue()
         self._thread = threading.Thread(target=self._run, name="notices", daemon=True)
@@ -56,8 +59,6 @@ class Notices:
 
     def __call__(self, event: Event) -> None:
         """Notify of *event*, if it is one of the moments, and the first of its kind."""
-        if isinstance(event, MigrationStarted):
-            self._name = event.name
         moment = _moment_of(event)
         if moment is None or moment in self._told:
             return

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import closing
 from datetime import timedelta
 from typing import Any
 
-from .. import migrations
+from .. import catalog, migrations
+from ..errors import UnknownMigration
+from ..limits import Limits
 from ..steps import APPLICATION, CAPTURE, CLEANUP, COPY, PREPARATION, in_steps
 from ..views.figures import count, duration, plural, size
+from ..views.limits import limit_rows
 from .plan_file import PlanFile
 from .tasks import named
 
@@ -40,6 +44,7 @@ def outlook(plan: PlanFile) -> dict[str, Any]:
         "bytes": made.bytes,
         "estimatedSeconds": round(made.estimated.total_seconds(), 1),
         "steps": _steps(plan, made),
+        "limits": _limits(plan, folder).stored(),
         "attempts": plan.attempts,
         "delaySeconds": plan.delay.total_seconds(),
         "backoff": plan.backoff,
@@ -65,6 +70,7 @@ def outlook_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("attempts", f"{found['attempts']} of each step, {found['delaySeconds']:g} s apart"),
         ("time limit", "none" if limit is None else duration(timedelta(seconds=limit))),
     ]
+    rows += limit_rows(Limits.restored(found["limits"]))
     for number, step in enumerate(found["steps"], start=1):
         rows.append((f"step {number}", _step_text(step)))
     waits = "when ready" if found["cutover"] == "when-ready" else "when a person commits"
@@ -72,6 +78,16 @@ def outlook_rows(found: Mapping[str, Any]) -> list[tuple[str, str]]:
     rows += [(f"task {i}", task) for i, task in enumerate(found["after"], start=1)]
     rows += [(f"notify {i}", ", ".join(on)) for i, on in enumerate(found["notify"], start=1)]
     return rows
+
+
+def _limits(plan: PlanFile, folder: catalog.Folder) -> Limits:
+    """Return the limits that will hold: those kept in the state, as far as the plan names none."""
+    change = plan.limits.as_change()
+    try:
+        with closing(catalog.watch(folder)) as store:
+            return change.applied_to(store.migration().limits)
+    except UnknownMigration:
+        return change.applied_to(Limits())
 
 
 def _steps(plan: PlanFile, made: migrations.Plan) -> list[dict[str, Any]]:

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import difflib
-import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from datetime import timedelta
 from enum import StrEnum
 from pathlib import Path
@@ -12,21 +11,19 @@ from typing import Annotated, Any, Literal, get_args
 
 from pydantic import (
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     HttpUrl,
     SecretStr,
     ValidationError,
-    WithJsonSchema,
     field_validator,
     model_validator,
 )
 from pydantic.json_schema import GenerateJsonSchema
 
-from ..errors import LimosaError
 from ..settings import Existing, IndexMode, Settings, WriteBlocking
 from ..steps import CLEANUP, OTHER, WORDS, Step, distinct
+from .fields import Command, Section, Span, checked
+from .limiting import LimitsSection
 from .reading import At, Fault, read
 from .secrecy import Secrets
 
@@ -44,56 +41,7 @@ class Moment(StrEnum):
     FAILED = "failed"
 
 
-def _span(value: object) -> object:
-    """Take ``90``, ``90s``, ``10m`` or ``1h30m``."""
-    if isinstance(value, timedelta):
-        return value
-    found = re.fullmatch(r"(?:(\d+)h)?(?:(\d+)m)?(?:(\d+)s?)?", str(value).strip())
-    if not str(value).strip() or found is None:
-        msg = "expected a span such as 90s, 10m or 1h30m"
-        raise ValueError(msg)
-    hours, minutes, seconds = (int(part or 0) for part in found.groups())
-    try:
-        return timedelta(hours=hours, minutes=minutes, seconds=seconds)
-    except OverflowError as exc:
-        msg = "expected a shorter span"
-        raise ValueError(msg) from exc
-
-
-def _command(value: object) -> object:
-    """Take a list of words, or a line for the shell."""
-    if isinstance(value, str) and value.strip():
-        return ("/bin/sh", "-c", value)
-    if not isinstance(value, list | tuple) or not value:
-        msg = "expected a command: a list of words, or a line for the shell"
-        raise ValueError(msg)
-    return tuple(map(str, value))
-
-
-def _checked(make: Callable[[], object]) -> None:
-    """Have *make* refuse what it does not understand, in the way of a validator."""
-    try:
-        make()
-    except LimosaError as exc:
-        raise ValueError(str(exc)) from exc
-
-
-_SPAN = {"type": ["string", "integer"], "pattern": r"^([0-9]+h)?([0-9]+m)?([0-9]+s?)?$"}
-_COMMAND = {
-    "anyOf": [
-        {"type": "string", "minLength": 1},
-        {"type": "array", "items": {"type": "string"}, "minItems": 1},
-    ]
-}
-Span = Annotated[timedelta, BeforeValidator(_span), WithJsonSchema(_SPAN)]
-Command = Annotated[tuple[str, ...], BeforeValidator(_command), WithJsonSchema(_COMMAND)]
-
-
-class _Section(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, hide_input_in_errors=True)
-
-
-class StepSection(_Section):
+class StepSection(Section):
     """A named part of the copy."""
 
     name: Annotated[str, Field(min_length=1)]
@@ -101,11 +49,11 @@ class StepSection(_Section):
 
     @model_validator(mode="after")
     def _understood(self) -> StepSection:
-        _checked(lambda: Step.of(self.name, self.include))
+        checked(lambda: Step.of(self.name, self.include))
         return self
 
 
-class SettingsSection(_Section):
+class SettingsSection(Section):
     """What is migrated: fixed once the migration has begun."""
 
     include: list[str] = Field(default=[], description="migrate only these namespaces")
@@ -122,10 +70,11 @@ class SettingsSection(_Section):
         default=IndexMode.AFTER, description="when the indexes of the target are built"
     )
     accounts: bool = Field(default=False, description="carry users and roles over, too")
+    shard: list[str] = Field(default=[], description="shard keys on a sharded target: name=key")
 
     @model_validator(mode="after")
     def _understood(self) -> SettingsSection:
-        _checked(self.as_settings)
+        checked(self.as_settings)
         return self
 
     def as_settings(self, steps: Iterable[Step] = ()) -> Settings:
@@ -141,11 +90,12 @@ class SettingsSection(_Section):
             reversible=self.reversible,
             indexes=self.indexes,
             accounts=self.accounts,
+            shards=self.shard,
             steps=distinct(list(steps)),
         )
 
 
-class HealthSection(_Section):
+class HealthSection(Section):
     """How the run is watched over."""
 
     every: Span = Field(
@@ -161,7 +111,7 @@ class HealthSection(_Section):
     )
 
 
-class Hook(_Section):
+class Hook(Section):
     """A command before or after a step; if it fails, the attempt has failed."""
 
     before: str | None = Field(
@@ -189,12 +139,12 @@ class Hook(_Section):
         return (self.before is not None) == before and self.step in {step, EVERY}
 
 
-class HttpCall(_Section):
+class HttpCall(Section):
     """A request that has the result as its JSON body."""
 
     url: SecretStr
     method: Literal["POST", "PUT", "PATCH"] = "POST"
-    headers: dict[str, SecretStr] = {}
+    headers: dict[str, SecretStr] = Field(default={})
 
     @field_validator("url")
     @classmethod
@@ -207,7 +157,7 @@ class HttpCall(_Section):
         return url
 
 
-class Task(_Section):
+class Task(Section):
     """What follows the commit; exactly one of the first four."""
 
     verify: Literal["full"] | None = Field(default=None, description="compare everything once more")
@@ -225,11 +175,11 @@ class Task(_Section):
         return self
 
 
-class Notification(_Section):
+class Notification(Section):
     """Who is notified, and of what."""
 
     url: SecretStr = Field(description="an address as Apprise understands it")
-    on: Annotated[list[Moment], Field(min_length=1)] = [*Moment]
+    on: Annotated[list[Moment], Field(min_length=1)] = Field(default=[*Moment])
 
     @field_validator("url")
     @classmethod
@@ -242,7 +192,7 @@ class Notification(_Section):
         return url
 
 
-class PlanFile(_Section):
+class PlanFile(Section):
     """A managed run of one migration."""
 
     source: SecretStr = Field(description="URI of the source, best as ${NAME}")
@@ -256,6 +206,12 @@ class PlanFile(_Section):
         default=[], description="parts of the copy, one after the other"
     )
     workers: int = Field(default=4, ge=1, le=256, description="partitions copied at once")
+    read_from: Literal["primary", "secondaries"] | None = Field(
+        default=None, description="where the source's collections are read; else as its URI says"
+    )
+    limits: LimitsSection = Field(
+        default=LimitsSection(), description="how much of both servers it may take"
+    )
     retry_for: Span = Field(
         default=timedelta(minutes=10), description="how long a call that fails is tried again"
     )
@@ -271,16 +227,16 @@ class PlanFile(_Section):
     cutover: Literal["when-ready", "manual"] = Field(
         default="when-ready", description="commit as soon as it can be done, or wait for a person"
     )
-    hooks: list[Hook] = []
+    hooks: list[Hook] = Field(default=[])
     after: list[Task] = Field(
         default=[Task(verify="full")],
         description="in order, after the commit",
     )
-    notify: list[Notification] = []
+    notify: list[Notification] = Field(default=[])
 
     @model_validator(mode="after")
     def _consistent(self) -> PlanFile:
-        _checked(self.as_settings)
+        checked(self.as_settings)
         if self.name is not None and self.state is not None:
             msg = "expected `name` or `state`: a migration in a folder of its own has its name"
             raise ValueError(msg)
@@ -311,11 +267,15 @@ def load(path: Path, environment: Mapping[str, str]) -> tuple[PlanFile, Secrets]
         PlanInvalid: it cannot be used; every fault is named with line and column.
     """
     source = read(path, environment)
+    faults = [*source.faults, *_strangers(source.body)]
     try:
         plan = PlanFile.model_validate(source.body)
     except ValidationError as exc:
-        raise source.refusal(_fault(dict(error)) for error in exc.errors()) from None
-    if faults := _strangers(plan):
+        found = (_fault(dict(error)) for error in exc.errors())
+        # What a variable would have said is not known to be wrong.
+        faults += [f for f in found if not any(f.at[: len(v.at)] == v.at for v in source.faults)]
+        raise source.refusal(faults) from None
+    if faults:
         raise source.refusal(faults)
     return plan, plan.secrets(source.values)
 
@@ -344,15 +304,24 @@ class _Schema(GenerateJsonSchema):
                 return super().encode_default(default)
 
 
-def _strangers(plan: PlanFile) -> list[Fault]:
-    """Return a fault for each hook of a step that there is not."""
-    names = (*plan.step_names, EVERY)
+def _strangers(body: Mapping[str, Any]) -> list[Fault]:
+    """Return a fault for each hook of a step that there is not, as far as both can be read."""
+    own = [step.get("name") for step in _sections(body.get("steps"))]
+    if not all(isinstance(name, str) for name in own):
+        return []
+    names = (*own, OTHER, CLEANUP, EVERY) if own else (*WORDS, EVERY)
     expected = f"is no step; expected one of {', '.join(map(repr, names))}"
     return [
-        Fault(("hooks", i, "before" if hook.before else "after"), expected)
-        for i, hook in enumerate(plan.hooks)
-        if hook.step not in names
+        Fault(("hooks", i, when), expected)
+        for i, hook in enumerate(_sections(body.get("hooks")))
+        for when in ("before", "after")
+        if isinstance(name := hook.get(when), str) and name not in names
     ]
+
+
+def _sections(node: Any) -> list[Mapping[str, Any]]:
+    items = node if isinstance(node, list) else []
+    return [item if isinstance(item, Mapping) else {} for item in items]
 
 
 def _fault(error: Mapping[str, Any]) -> Fault:
@@ -364,6 +333,8 @@ def _fault(error: Mapping[str, Any]) -> Fault:
             return Fault(at, _unknown(at))
         case "value_error":
             return Fault(at, str(error["ctx"]["error"]))
+        case "too_short" | "string_too_short":
+            return Fault(at, "is empty")
         case _:
             message = str(error["msg"]).replace("Input should be", "expected")
             return Fault(at, message[:1].lower() + message[1:])

@@ -34,6 +34,8 @@ class Source:
     body: Any  # of ruamel.yaml, which knows lines and columns
     #: Values that came from the environment; some of them are secrets.
     values: frozenset[str] = field(default_factory=frozenset, repr=False)
+    #: Variables that cannot be replaced; what else is wrong is to be told along with them.
+    faults: tuple[Fault, ...] = ()
 
     def refusal(self, faults: Iterable[Fault]) -> PlanInvalid:
         """Return the error about *faults*, each with line and column, in order of the file."""
@@ -58,7 +60,7 @@ def read(path: Path, environment: Mapping[str, str]) -> Source:
     Return what *path* says, with variables replaced by what *environment* holds.
 
     Raises:
-        PlanInvalid: it cannot be read, is no YAML, or names a variable that is not set.
+        PlanInvalid: it cannot be read, or is no YAML.
     """
     from ruamel.yaml import YAML
     from ruamel.yaml.error import MarkedYAMLError, YAMLError
@@ -85,10 +87,7 @@ def read(path: Path, environment: Mapping[str, str]) -> Source:
     faults: list[Fault] = []
     values: set[str] = set()
     _interpolate(body, environment, (), faults, values)
-    source = Source(path, body, frozenset(values))
-    if faults:
-        raise source.refusal(faults)
-    return source
+    return Source(path, body, frozenset(values), tuple(faults))
 
 
 def _interpolate(

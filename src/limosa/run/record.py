@@ -53,7 +53,13 @@ class Record:
         """Return everything that there is to tell."""
         with self.store() as store:
             driven = catalog.is_driven(self.folder)
-            return Status(store.migration(), store.totals(), datetime.now(UTC), is_driven=driven)
+            return Status(
+                store.migration(),
+                store.totals(),
+                datetime.now(UTC),
+                is_driven=driven,
+                steps=store.steps(),
+            )
 
     def result(self, *, was_complete: bool = False) -> Result:
         """Return the result as it stands."""

@@ -15,6 +15,7 @@ from . import dashboard, documentation, health, mongosync, result
 from .errors import UnknownMethod, UnknownPath
 from .guard import Guard, Rules
 from .logbook import Logbook
+from .prompt import Prompt
 from .routing import Json, refusal
 from .service import Service
 
@@ -33,7 +34,7 @@ def create_app(
     """
     app = faces(service)
     app.state.log = log
-    return Guard(app, rules or Rules())
+    return Guard(Prompt(app, service), rules or Rules())
 
 
 def create_result_app(service: Service, *, rules: Rules | None = None) -> ASGIApp:

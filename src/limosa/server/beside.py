@@ -17,10 +17,11 @@ import sys
 import threading
 import time
 from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self
+from urllib.parse import urlsplit
 
 from .. import catalog
 from ..errors import ConfigError, LimosaError
@@ -30,6 +31,11 @@ if TYPE_CHECKING:
 
 #: Seconds for a clean stop.
 _STOP_SECONDS = 5.0
+#: One that ran for so many seconds was well. Of those that did not, so many are started again,
+#: after so many seconds times their number.
+_WELL_SECONDS = 30.0
+_TRIES = 5
+_PAUSE = 0.2
 #: Seconds that pages have to learn how it ended, at one look a second.
 _LAST_LOOK = 1.5
 
@@ -47,11 +53,24 @@ class Place:
 
 
 class Beside:
-    """While entered, a process shows the migration in *folder* under `url` and steers it."""
+    """
+    While entered, a process shows the migration in *folder* under `url` and steers it.
 
-    def __init__(self, folder: catalog.Folder, place: Place) -> None:
-        self._request = {"folder": str(folder.path), **asdict(place)}
+    Should that process end by itself, as when somebody kills it, it is started again at the same
+    address: whoever has the page open sees it come back.
+    """
+
+    def __init__(
+        self, folder: catalog.Folder, place: Place, *, say: Callable[[str], None] | None = None
+    ) -> None:
+        """Take where to listen, and who is told that the process was started again, or is gone."""
+        self._folder = folder
+        self._place = place
+        self._say = say
         self._process: subprocess.Popen[bytes] | None = None
+        self._lock = threading.Lock()  # held to start or to stop the process
+        self._closing = threading.Event()
+        self._keeper = threading.Thread(target=self._keep, name="dashboard", daemon=True)
         #: Where to find it, once entered.
         self.url = ""
 
@@ -62,23 +81,12 @@ class Beside:
         Raises:
             ConfigError: it cannot listen there.
         """
-        self._process = subprocess.Popen(
-            [sys.executable, "-m", "limosa.server.beside"],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            # Ctrl-C is for the owner, which ends this one when it has ended itself.
-            start_new_session=True,
-        )
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(self._request).encode() + b"\n")
-        self._process.stdin.flush()
-        told = _parsed(self._process.stdout.readline())
-        if "url" not in told:
-            self._stop()
-            msg = told.get("error") or "open the dashboard: its process ended without a word"
-            raise ConfigError(msg, hint=told.get("hint") or "go on without --listen")
-        self.url = told["url"]
+        with self._lock:
+            self.url = self._start(self._place)
+        port = urlsplit(self.url).port
+        assert port is not None
+        self._place = replace(self._place, port=port, may_move=False)
+        self._keeper.start()
         return self
 
     def __exit__(
@@ -89,26 +97,88 @@ class Beside:
     ) -> None:
         if error is None:
             time.sleep(_LAST_LOOK)
-        self._stop()
+        self._end()
+
+    @property
+    def pid(self) -> int:
+        """The process that answers."""
+        assert self._process is not None
+        return self._process.pid
 
     def kill(self) -> None:
-        """End it as a power cut would."""
-        assert self._process is not None
-        self._process.kill()
-        self._stop()
-
-    def _stop(self) -> None:
-        assert self._process is not None
-        assert self._process.stdin is not None
-        with contextlib.suppress(BrokenPipeError):
-            self._process.stdin.close()
-        try:
-            self._process.wait(_STOP_SECONDS)
-        except subprocess.TimeoutExpired:
+        """End it as a power cut would, for good."""
+        self._closing.set()
+        with self._lock:
+            assert self._process is not None
             self._process.kill()
-            self._process.wait()
-        if self._process.stdout is not None:
-            self._process.stdout.close()
+        self._end()
+
+    def _start(self, place: Place) -> str:
+        """
+        Start the process and return where it listens.
+
+        Raises:
+            ConfigError: it cannot listen there.
+        """
+        process = subprocess.Popen(
+            [sys.executable, "-m", "limosa.server.beside"],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            # Ctrl-C is for the owner, which ends this one when it has ended itself.
+            start_new_session=True,
+        )
+        assert process.stdin is not None
+        assert process.stdout is not None
+        request = {"folder": str(self._folder.path), **asdict(place)}
+        with contextlib.suppress(BrokenPipeError):
+            process.stdin.write(json.dumps(request).encode() + b"\n")
+            process.stdin.flush()
+        told = _parsed(process.stdout.readline())
+        if "url" not in told:
+            _stop(process)
+            msg = told.get("error") or "open the dashboard: its process ended without a word"
+            raise ConfigError(msg, hint=told.get("hint") or "go on without --listen")
+        self._process = process
+        return told["url"]
+
+    def _keep(self) -> None:
+        """Start the process again whenever it has ended, unless it never lives for long."""
+        short = 0
+        while True:
+            process, began = self._process, time.monotonic()
+            assert process is not None
+            process.wait()
+            short = 0 if time.monotonic() - began > _WELL_SECONDS else short + 1
+            if self._closing.wait(_PAUSE * short) or not self._again(process, last=short >= _TRIES):
+                return
+
+    def _again(self, ended: subprocess.Popen[bytes], *, last: bool) -> bool:
+        """Start it again, if it should be, and return whether it is."""
+        with self._lock:
+            if self._closing.is_set():
+                return False
+            _stop(ended)
+            reason = "it ends again and again"
+            try:
+                if not last:
+                    self._start(self._place)
+                    self._tell("the dashboard had ended; it was started again")
+                    return True
+            except ConfigError as error:
+                reason = str(error)
+            self._tell(f"the dashboard is gone, the migration goes on: {reason}")
+            return False
+
+    def _tell(self, what: str) -> None:
+        if self._say is not None:
+            self._say(what)
+
+    def _end(self) -> None:
+        self._closing.set()
+        with self._lock:
+            if self._process is not None:
+                _stop(self._process)
+        self._keeper.join()
 
 
 class LookOnly:
@@ -165,6 +235,20 @@ def _serve(folder: catalog.Folder, asked: dict[str, Any]) -> None:
         service.close()
 
 
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    """Have the process end, and take back what was lent to it."""
+    assert process.stdin is not None
+    assert process.stdout is not None
+    with contextlib.suppress(BrokenPipeError):
+        process.stdin.close()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+    process.stdout.close()
+
+
 def _await_end(stop: Callable[[], None]) -> None:
     """Stop when the owner has closed its end or is gone; for good if that takes too long."""
     sys.stdin.buffer.read()
@@ -174,8 +258,9 @@ def _await_end(stop: Callable[[], None]) -> None:
 
 
 def _tell(what: dict[str, str]) -> None:
-    sys.stdout.write(json.dumps(what) + "\n")
-    sys.stdout.flush()
+    # An owner that is gone by now is noticed where its end is waited for.
+    with contextlib.suppress(BrokenPipeError):
+        os.write(sys.stdout.fileno(), json.dumps(what).encode() + b"\n")
 
 
 def _parsed(line: bytes) -> dict[str, str]:

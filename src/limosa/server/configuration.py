@@ -45,10 +45,12 @@ class Configuration(BaseModel):
     tlsKey: Path | None = None  # noqa: N815
     resultPort: Annotated[int, Field(ge=0, le=65535)] | None = None  # noqa: N815
     otlpEndpoint: str | None = None  # noqa: N815
+    engineNice: Annotated[int, Field(ge=0, le=19)] = 5  # noqa: N815
     loadLevel: Annotated[int, Field(ge=1, le=4)] = 3  # noqa: N815
     logPath: Path | None = None  # noqa: N815
     verbosity: str = "INFO"
     disableVerification: bool = False  # noqa: N815
+    mongosyncMetadata: bool = False  # noqa: N815
     acceptDisclaimer: bool = False  # noqa: N815
     disableTelemetry: bool = False  # noqa: N815
     disableMetricsLogging: bool = False  # noqa: N815

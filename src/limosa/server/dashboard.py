@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
 from functools import partial
-from importlib.resources import files
 from typing import Annotated, Any, Literal, TypeAlias, TypeVar
 
 import anyio
@@ -21,17 +20,20 @@ from ..history import Entry, Sample
 from ..limits import LimitChange
 from ..model import Mismatch
 from ..state import Migration, Totals
-from ..storage import History
+from ..storage import CollectionPage, CollectionQuery, History
 from ..views import dashboard as views
 from ..views.mongosync import MAX_COMMIT_LAG
 from ..views.status import Status
-from .errors import BadRequest, UnknownPath
+from . import page
+from .errors import BadRequest
 from .guard import Role
 from .routing import Json, Served, body_of, in_thread, refusal, request_entry
 from .service import Service
+from .snapshot import Snapshot
 from .start_body import start_of
 
 router = APIRouter(tags=["dashboard"])
+router.include_router(page.router)
 
 API = "/api/limosa/v1"
 
@@ -42,62 +44,43 @@ _EVERY = 1.0
 #: Seconds after which a stream ends, and the page opens another: one whose reader is gone
 #: without a word does not stay for ever.
 _STREAM_SECONDS = 600.0
+#: What stands for a ping that was not answered.
+_SILENT = -1
+#: More collections than there can be.
+_ALL = 10**9
 #: Most of what one answer holds.
 _MOST = 5000
-
-_SCRIPT = "text/javascript; charset=utf-8"
-_TYPES = {
-    "index.html": "text/html; charset=utf-8",
-    "style.css": "text/css; charset=utf-8",
-    "mark.svg": "image/svg+xml",
-    "app.js": _SCRIPT,
-    "collections.js": _SCRIPT,
-    "connection.js": _SCRIPT,
-    "curve.js": _SCRIPT,
-    "dialogs.js": _SCRIPT,
-    "format.js": _SCRIPT,
-    "log.js": _SCRIPT,
-    "theme.js": _SCRIPT,
-}
-
-_HEADERS = {
-    "Cache-Control": "no-cache",
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; form-action 'none'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-}
 
 #: What throttle takes. What start does is said at `/api/v1/start`; the others take nothing.
 _BODY = {
     "type": "object",
     "properties": {
         "loadLevel": {"type": "integer", "minimum": 1, "maximum": 4},
-        "documentsPerSecond": {"type": ["number", "null"], "minimum": 0},
-        "megabytesPerSecond": {"type": ["number", "null"], "minimum": 0},
+        **{
+            name: {"type": ["number", "null"], "minimum": 0}
+            for name in (
+                *("documentsPerSecond", "megabytesPerSecond"),
+                *("maxLagSeconds", "maxLatencyMilliseconds", "maxQueue"),
+            )
+        },
+        "windows": {"type": ["array", "null"], "items": {"type": "string"}},
     },
 }
 
 Verb: TypeAlias = Literal["start", "pause", "resume", "commit", "reverse", "throttle"]
 Limit: TypeAlias = Annotated[int, Query(ge=1, le=_MOST)]
+Search: TypeAlias = Annotated[str, Query(max_length=200, description="A part of the name.")]
+Sort: TypeAlias = Annotated[
+    Literal["namespace", "documents", "copied", "compared", "bytes"],
+    Query(description="The column by which they are ordered; equal ones as they were planned."),
+]
+Offset: TypeAlias = Annotated[int, Query(ge=0, le=2**53)]
 After: TypeAlias = Annotated[
     int, Query(ge=0, le=2**53, description="The number of the last one known.")
 ]
 Since: TypeAlias = Annotated[
     float | None, Query(ge=0, le=1e11, description="Seconds since 1970 of the last one known.")
 ]
-
-
-@router.get("/", include_in_schema=False)
-def page() -> Response:
-    """Return the page."""
-    return _file("index.html")
-
-
-@router.get("/static/{name}", include_in_schema=False)
-def part(name: str) -> Response:
-    """Return what the page is made of."""
-    return _file(name)
 
 
 @router.get(f"{API}/status")
@@ -107,10 +90,24 @@ async def status(request: Request, service: Served) -> Response:
 
 
 @router.get(f"{API}/collections")
-async def collections(request: Request, service: Served) -> Response:
-    """Return the figures of every collection."""
-    found = await in_thread(request, _collections, service)
-    return Json(found)
+async def collections(
+    request: Request,
+    service: Served,
+    search: Search = "",
+    sort: Sort = "namespace",
+    descending: bool = False,
+    offset: Offset = 0,
+    limit: Limit = 1000,
+) -> Response:
+    """
+    Return the figures of collections in the order asked for, from *offset* on.
+
+    `total` is how many there are, `matching` how many have *search* in their name.
+    """
+    query = CollectionQuery(
+        search=search, sort=sort, descending=descending, offset=offset, limit=limit
+    )
+    return Json(await in_thread(request, _collections, service, query))
 
 
 @router.get(f"{API}/history")
@@ -271,13 +268,18 @@ def _body(request: Request, service: Service) -> dict[str, Any]:
         is_initializing=seen.is_initializing,
         recent=seen.recent,
         gauges={} if seen.readings is None else seen.readings.gauges,
-        steps=seen.steps,
         may_steer=_may_steer(request),
         drives=service.ends is not None,
+        is_kept=service.is_kept,
         most_lag=MAX_COMMIT_LAG,
+        silent=[side for side, name in _sides(service, seen) if seen.pings.get(name) == _SILENT],
         clusters=[end.identity for end in service.ends or ()],
     )
     return views.dashboard_body(reading)
+
+
+def _sides(service: Service, seen: Snapshot) -> Iterable[tuple[str, str]]:
+    return zip(("source", "target"), service.names(seen), strict=True)
 
 
 def _nothing(service: Service, now: datetime) -> Status:
@@ -289,12 +291,13 @@ def _may_steer(request: Request) -> bool:
     return request.scope.get("limosa.role", Role.OPERATOR) is Role.OPERATOR
 
 
-def _collections(service: Service) -> dict[str, Any]:
+def _collections(service: Service, query: CollectionQuery) -> dict[str, Any]:
     try:
         with service.store() as store:
-            return views.collections_body(store.copied_by_namespace())
+            found = store.collection_page(query)
     except UnknownMigration:
-        return views.collections_body({})
+        found = CollectionPage([], 0, 0)
+    return views.collections_body(found.rows, matching=found.matching, total=found.total)
 
 
 def _mismatches(service: Service, limit: int) -> list[Mismatch]:
@@ -354,16 +357,8 @@ def _past(folder: catalog.Folder) -> dict[str, Any]:
 def _export(request: Request, service: Service) -> dict[str, Any]:
     return {
         "status": _body(request, service),
-        **_collections(service),
+        **_collections(service, CollectionQuery(limit=_ALL)),
         "history": views.history_body(_samples(service, None, _MOST)),
         **views.entries_body(_entries(service, 0, 100_000)),
         **views.mismatches_body(_mismatches(service, 1000), with_keys=_may_steer(request)),
     }
-
-
-def _file(name: str) -> Response:
-    if name not in _TYPES:
-        missing = UnknownPath(f"there is nothing under /static/{name}")
-        return Json(refusal(missing), status_code=404)
-    content = (files("limosa.server") / "static" / name).read_bytes()
-    return Response(content, headers={"Content-Type": _TYPES[name], **_HEADERS})

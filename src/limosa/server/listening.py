@@ -1,30 +1,33 @@
-"""The port: one thread that answers, and connections that cannot be held open for ever."""
+"""The port: one thread that answers, and the loop in which it does."""
 
 from __future__ import annotations
 
 import asyncio
+import gc
+import resource
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import uvicorn
+import uvloop
 from starlette.types import ASGIApp
-from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from ..errors import ConfigError
+from .connections import HEADER_SECONDS, MAX_CONNECTIONS, Connection
 
-#: Connections at once; the next ones are told to come back.
-MAX_CONNECTIONS = 512
-#: Bytes of a request's line and headers.
-_MAX_HEADERS = 16 * 1024
-#: Seconds from the opening of a connection, or the first byte of a request, to its last header.
-HEADER_SECONDS = 10.0
 #: Seconds that an idle connection is kept.
 _IDLE_SECONDS = 30
 #: Seconds for answers under way when the server stops.
 _STOP_SECONDS = 2
+#: Seconds until a thread that looks at the state makes room for the one that answers.
+_SWITCH_SECONDS = 0.001
+#: Files that may be open: connections must not take those of the state and of both ends.
+_DESCRIPTORS = 4096
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -55,7 +58,7 @@ class Server:
         self._socket = _bound(address)
         config = uvicorn.Config(
             app,
-            http=_Patient,
+            http=Connection,
             ws="none",
             lifespan="off",
             log_config=None,
@@ -65,9 +68,10 @@ class Server:
             server_header=False,
             proxy_headers=False,
             limit_concurrency=MAX_CONNECTIONS,
-            h11_max_incomplete_event_size=_MAX_HEADERS,
             timeout_keep_alive=_IDLE_SECONDS,
             timeout_graceful_shutdown=_STOP_SECONDS,
+            callback_notify=self._look,
+            timeout_notify=0,  # once a second, that is
             ssl_certfile=address.certificate,
             ssl_keyfile=address.key,
         )
@@ -95,11 +99,30 @@ class Server:
 
     def run(self) -> None:
         """Answer until `stop`."""
-        self._server.run(sockets=[self._socket])
+        with asyncio.Runner(loop_factory=_Loop) as runner:
+            runner.run(self._server.serve(sockets=[self._socket]))
 
     def stop(self) -> None:
         """Have `run` return; answers under way are given two seconds."""
         self._server.should_exit = True
+
+    async def _look(self) -> None:
+        """Drop the connections whose clients keep them waiting."""
+        for connection in list(self._server.server_state.connections):
+            assert isinstance(connection, Connection)
+            connection.look()
+
+
+def ready_process() -> None:
+    """Have this process answer without pauses, and with as many files as its connections need."""
+    # What was loaded stays; to look through all of it again takes longer than many answers.
+    gc.collect()
+    gc.freeze()
+    sys.setswitchinterval(_SWITCH_SECONDS)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
+    if soft != resource.RLIM_INFINITY and soft < most:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
 
 
 class _Uvicorn(uvicorn.Server):
@@ -110,42 +133,13 @@ class _Uvicorn(uvicorn.Server):
         yield
 
 
-class _Patient(H11Protocol):
-    """Closes a connection whose request is late; the body has a limit of its own."""
+class _Loop(uvloop.Loop):
+    """Also gives up clients that do not finish their part of a TLS handshake."""
 
-    _deadline: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        super().connection_made(transport)
-        self._set_deadline()
-
-    def data_received(self, data: bytes) -> None:
-        if self._deadline is None and self._is_idle():
-            self._set_deadline()
-        super().data_received(data)
-        if not self._is_idle():
-            self._clear_deadline()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._clear_deadline()
-        super().connection_lost(exc)
-
-    def _is_idle(self) -> bool:
-        """Whether no request is under way, so that what comes begins one."""
-        return self.cycle is None or self.cycle.response_complete
-
-    def _set_deadline(self) -> None:
-        self._deadline = self.loop.call_later(HEADER_SECONDS, self._give_up)
-
-    def _clear_deadline(self) -> None:
-        if self._deadline is not None:
-            self._deadline.cancel()
-            self._deadline = None
-
-    def _give_up(self) -> None:
-        self._deadline = None
-        if self._is_idle():
-            self.transport.abort()
+    async def create_server(self, *given: Any, ssl: Any = None, **named: Any) -> Any:
+        if ssl is not None:
+            named["ssl_handshake_timeout"] = HEADER_SECONDS
+        return await super().create_server(*given, ssl=ssl, **named)
 
 
 def _bound(address: Address) -> socket.socket:

@@ -26,7 +26,8 @@ MAX_BODY = 64 * 1024
 BODY_SECONDS = 10.0
 
 
-def _service(request: Request) -> Service:
+# Not `async`, it would be called in another thread each time.
+async def _service(request: Request) -> Service:
     service: Service = request.app.state.service
     return service
 

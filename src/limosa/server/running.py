@@ -8,6 +8,7 @@ import threading
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, closing, contextmanager
 from dataclasses import replace
+from functools import partial
 from importlib.metadata import version
 from typing import Any
 
@@ -15,14 +16,16 @@ from .. import catalog
 from ..ends import Ends
 from ..errors import ConfigError
 from ..history import Histogram
+from ..pings import Pings
 from ..views.readings import Readings
 from .app import create_app, create_result_app
 from .configuration import Configuration
 from .guard import Rules, Tokens, is_private
-from .listening import Address, Server
+from .listening import Address, Server, ready_process
 from .logbook import Logbook, Narrator
+from .metadata import Mirror
 from .mongosync import figures_of
-from .pings import Pings
+from .presence import teller
 from .pushing import Pushing
 from .service import End, Service
 
@@ -44,16 +47,13 @@ def serve(
     for line in configuration.without_effect():
         say(line)
     with ExitStack() as stack:
-        pings = stack.enter_context(
-            closing(
-                Pings(
-                    {
-                        "cluster0": lambda: ends.source_kind.open_source(ends.source),
-                        "cluster1": lambda: ends.target_kind.open_source(ends.target),
-                    }
-                )
-            )
+        pings = Pings(
+            {
+                "cluster0": lambda: ends.source_kind.open_source(ends.source),
+                "cluster1": lambda: ends.target_kind.open_source(ends.target),
+            }
         )
+        stack.enter_context(closing(pings))
         service = Service(
             folder,
             ends=(
@@ -66,6 +66,7 @@ def serve(
         )
         stack.enter_context(closing(service))
         log = _log(stack, configuration, service)
+        pings.begin(teller(service, log, say))
         server = Server(create_app(service, rules=rules, log=log), _address(configuration))
         if configuration.resultPort is not None:
             own = Server(
@@ -74,23 +75,42 @@ def serve(
             )
             stack.enter_context(_answering(own))
             say(f"the result is at {own.url}/migrate/result")
-        if configuration.otlpEndpoint is not None:
-
-            def readings() -> Readings | None:
-                return service.snapshot().readings
-
-            stack.enter_context(closing(Pushing(readings, configuration.otlpEndpoint, say)))
+        _tell_others(stack, configuration, service, ends, say)
         service.begin()
         _stop_when(stop, server)
+        ready_process()
         say(f"listening on {server.url} for {folder.name}; its state is in {folder.path}")
         server.run()
 
 
+def _tell_others(
+    stack: ExitStack,
+    configuration: Configuration,
+    service: Service,
+    ends: Ends,
+    say: Callable[[str], None],
+) -> None:
+    """Have what is seen sent to those that do not ask for it."""
+    if configuration.otlpEndpoint is not None:
+
+        def readings() -> Readings | None:
+            return service.snapshot().readings
+
+        stack.enter_context(closing(Pushing(readings, configuration.otlpEndpoint, say)))
+    if configuration.mongosyncMetadata:
+        opened = {
+            "cluster0": partial(ends.source_kind.open_target, ends.source),
+            "cluster1": partial(ends.target_kind.open_target, ends.target),
+        }
+        stack.enter_context(closing(Mirror(service, opened, say)))
+
+
 def _options(configuration: Configuration) -> dict[str, Any]:
     """Return what holds for every start; limits that were set later stay, unless given anew."""
-    if "loadLevel" not in configuration.model_fields_set:
-        return {}
-    return {"limits": {"loadLevel": configuration.loadLevel}}
+    options: dict[str, Any] = {"nice": configuration.engineNice}
+    if "loadLevel" in configuration.model_fields_set:
+        options["limits"] = {"loadLevel": configuration.loadLevel}
+    return options
 
 
 def _log(stack: ExitStack, configuration: Configuration, service: Service) -> Logbook | None:

@@ -69,7 +69,7 @@ class Service:
         self.verifies = verifies
         self._options = dict(options or {})
         self._verbs = threading.Lock()
-        self._engine = Engine(folder, told=self._warn) if ends else None
+        self._engine = Engine(folder, told=self.warn) if ends else None
         self._watcher = Watcher(folder, engine=self._engine, pings=pings or dict)
         self._watcher.look()
         self._restoring = threading.Thread(target=self._restore, name="restore", daemon=True)
@@ -96,6 +96,11 @@ class Service:
     def snapshot(self) -> Snapshot:
         """Return what was seen last; never waits."""
         return self._watcher.seen
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether a process of this server drives the migration, or is about to."""
+        return self._engine is not None and self._engine.is_kept
 
     def names(self, seen: Snapshot) -> tuple[str, str]:
         """Return how source and target are called: ``cluster0`` and ``cluster1``, or reversed."""
@@ -220,6 +225,10 @@ class Service:
             with suppress(LimosaError), self.history() as history:
                 history.record([entry])
 
+    def warn(self, message: str) -> None:
+        """Add *message* to the history as a warning."""
+        self.record(Entry(at=datetime.now(UTC), kind="Engine", level="warning", message=message))
+
     @contextmanager
     def _one_verb(self) -> Iterator[Snapshot]:
         """Let one verb in at a time, with a fresh look before it and another after it."""
@@ -258,7 +267,7 @@ class Service:
             if self._engine is not None and migration and migration.state in _NEEDS_ENGINE:
                 self._engine.restore(self._stored(migration)).result()
         except LimosaError as error:
-            self._warn(f"the migration does not go on: {error}")
+            self.warn(f"the migration does not go on: {error}")
         finally:
             self._watcher.initialized()
 
@@ -271,7 +280,7 @@ class Service:
             folder=str(self.folder.path),
             name=self.folder.name,
             settings=launch.settings.stored(),
-            options={**self._options, **launch.options},
+            options={**launch.options, **self._options},  # the server's own count
         )
 
     def _stored(self, migration: Migration) -> Request:
@@ -294,6 +303,3 @@ class Service:
             f"but cluster0 is {one.identity} and cluster1 is {two.identity}"
         )
         raise SettingsChanged(msg, hint="give the ends it was started with, or another --state")
-
-    def _warn(self, message: str) -> None:
-        self.record(Entry(at=datetime.now(UTC), kind="Engine", level="warning", message=message))

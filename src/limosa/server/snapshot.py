@@ -92,6 +92,7 @@ class Reader:
             self._store.totals(),
             datetime.now(UTC),
             is_driven=catalog.is_driven(self._folder),
+            steps=self._store.steps(),
         )
         try:
             history = self._opened_history()

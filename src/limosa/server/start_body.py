@@ -14,6 +14,7 @@ from ..document_filters import DocumentFilters
 from ..namespaces import NamespaceFilter
 from ..renames import Renames
 from ..settings import Existing, IndexMode, Settings, WriteBlocking
+from ..shard_keys import ShardKeys
 from .errors import BadRequest, UnsupportedField
 from .service import Launch
 
@@ -187,6 +188,8 @@ def start_of(raw: bytes, *, verifies: bool = True) -> Launch:
         ConfigError: a pattern or filter is not understood.
     """
     body = parsed(raw, Start)
+    # mongosync's default beside data that somebody may be using.
+    limits = {"limits": {"loadLevel": 2}} if body.preExistingDestinationData else {}
     return Launch(
         source=body.source,
         target=body.destination,
@@ -196,6 +199,7 @@ def start_of(raw: bytes, *, verifies: bool = True) -> Launch:
             # mongosync's default; who uses a target with data already goes on doing so.
             "block_target_if_possible": body.enableUserWriteBlocking is None
             and not body.preExistingDestinationData,
+            **limits,
         },
     )
 
@@ -261,6 +265,7 @@ def _settings(body: Start, *, verifies: bool) -> Settings:
         write_blocking=_write_blocking(body.enableUserWriteBlocking),
         reversible=bool(body.reversible),
         indexes=_INDEXES[body.buildIndexes],
+        sharding=_sharding(body.sharding),
     )
 
 
@@ -268,17 +273,15 @@ _INDEXES: dict[str | None, IndexMode] = {
     None: IndexMode.AFTER,
     "afterDataCopy": IndexMode.AFTER,
     "beforeDataCopy": IndexMode.BEFORE,
+    "excludeHashed": IndexMode.EXCLUDE_HASHED,
+    "excludeHashedAfterCopy": IndexMode.EXCLUDE_HASHED_AFTER,
     "never": IndexMode.NEVER,
 }
 
 
 def _refuse_unsupported(body: Start) -> None:
-    if body.sharding is not None:
-        _refuse("sharding", "is only possible towards a sharded cluster, which the target is not")
     if body.copyInNaturalOrder:
         _refuse("copyInNaturalOrder", "is not possible: collections are read by partitions of _id")
-    if body.buildIndexes not in _INDEXES:
-        _refuse("buildIndexes", f"{body.buildIndexes!r} is not possible")
 
 
 def _refuse(field: str, why: str) -> None:
@@ -299,6 +302,14 @@ def _documents(given: DocumentFilter | None) -> DocumentFilters:
         msg = f"documentFilter.matchValues: expected values in extended JSON: {exc}"
         raise BadRequest(msg) from exc
     return DocumentFilters.of_field(given.field, values)
+
+
+def _sharding(given: Sharding | None) -> ShardKeys | None:
+    # Whether the target has shards is seen when it is asked: the start is refused then.
+    if given is None:
+        return None
+    entries = _entries(given.shardingEntries)
+    return ShardKeys.of_entries(entries, makes_indexes=given.createSupportingIndexes)
 
 
 def _existing(body: Start) -> Existing:

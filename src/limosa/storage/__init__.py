@@ -8,8 +8,9 @@ disk, and so that the history can be lost without harm.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from datetime import datetime
-from typing import Protocol
+from typing import Literal, Protocol
 
 from ..history import Entry, Histogram, Sample
 from ..model import ChangeBatch, Mismatch, Namespace, Partition, ResumeToken
@@ -22,6 +23,27 @@ from ..state import (
     Totals,
 )
 from ..steps import StepProgress
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CollectionQuery:
+    """Which collections are asked for, in which order."""
+
+    search: str = ""  # part of the name on the target, whatever its case
+    sort: Literal["namespace", "documents", "copied", "compared", "bytes"] = "namespace"
+    descending: bool = False
+    offset: int = 0
+    limit: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class CollectionPage:
+    """Some of the collections that match, and how many there are."""
+
+    #: Name on the target, documents planned, copied and compared, bytes copied.
+    rows: Sequence[tuple[str, int, int, int, int]]
+    matching: int
+    total: int
 
 
 class StateStore(Protocol):
@@ -134,6 +156,10 @@ class StateStore(Protocol):
         """Return documents planned, copied, compared and bytes copied by target namespace."""
         ...
 
+    def collection_page(self, query: CollectionQuery) -> CollectionPage:
+        """Return the figures of some collections that are not dropped."""
+        ...
+
     def steps(self) -> list[StepProgress]:
         """Return the steps that were begun, in their order."""
         ...
@@ -145,6 +171,16 @@ class StateStore(Protocol):
     def close(self) -> None:
         """Give the lease back, if held, and close the file."""
         ...
+
+
+@dataclass(frozen=True, slots=True)
+class Room:
+    """How much more a buffer may take, in bytes."""
+
+    place: str  # what it is kept in
+    left: int  # until no more than *kept* would be free; not above zero if it is full
+    free: int  # on its disk
+    kept: int  # of which so much stays free
 
 
 class ChangeBuffer(Protocol):
@@ -185,8 +221,12 @@ class ChangeBuffer(Protocol):
         """Return how many changes follow *after*."""
         ...
 
+    def room(self) -> Room:
+        """Return how much more it may take; asking costs microseconds."""
+        ...
+
     def trim(self, *, through: int) -> None:
-        """Drop batches up to *through*."""
+        """Drop batches up to *through*; what they took is used again, and given back at last."""
         ...
 
     def clear(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sqlite3
 import zlib
 from collections.abc import Sequence
@@ -10,6 +11,7 @@ from pathlib import Path
 
 from ..errors import StateCorrupt
 from ..model import ChangeBatch, ResumeToken
+from . import Room
 from .database import Database, Format
 from .encoding import (
     decoded_changes,
@@ -17,8 +19,9 @@ from .encoding import (
     encoded_changes,
     encoded_schema_change,
     joined,
+    size_of,
 )
-from .errors import understood
+from .errors import translated, understood
 from .rows import time_text
 
 BUFFER_FILE = "buffer.db"
@@ -28,13 +31,22 @@ BUFFER_FORMAT = Format(
     application_id=0x4C696D62, version=1, schema="buffer.sql", page_size=16 * 1024
 )
 
-#: Bytes of bodies that `SqliteBuffer.read` joins at most, where states are stored with the keys.
+#: Bytes that `SqliteBuffer.read` joins at most, where keys are large or states stored with them.
 READ_LIMIT = 32 * 1024 * 1024
 
 #: Freed pages are used again. Only when this much is free, and no more than `SHRINK_BELOW` is in
 #: use, is the file rewritten, which takes milliseconds then.
 SHRINK_ABOVE = 64 * 1024 * 1024
 SHRINK_BELOW = 8 * 1024 * 1024
+
+#: Bytes of its disk that are kept free, or that share of a small one: other programs need some, and
+#: so does the state, which has to say why nothing is captured any more.
+KEEP_FREE = 1024**3
+KEEP_FREE_SHARE = 0.05
+
+#: Bytes of freed pages below which the file is taken to grow with the next batch: more than the
+#: largest answer of a source.
+_REUSABLE = 32 * 1024 * 1024
 
 
 class SqliteBuffer:
@@ -45,7 +57,9 @@ class SqliteBuffer:
     noticed by its checksum: a lost change would be a lost document.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, *, keep_free: int | None = None) -> None:
+        """Open the file, made if it is not there; *keep_free* is in bytes, in place of 1 GiB."""
+        self._keep_free = keep_free
         self._writer = Database.open(path, BUFFER_FORMAT, create=True)
         try:
             self._reader = Database.open(path, BUFFER_FORMAT)
@@ -107,6 +121,20 @@ class SqliteBuffer:
         row = self._first("count the changes that wait", _WAITING, after)
         return 0 if row is None else int(row[0])
 
+    def room(self) -> Room:
+        path = self._writer.path
+        with translated(path, "look how much is free"):
+            disk = os.statvfs(path)
+        free, total = disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
+        kept = self._keep_free
+        if kept is None:
+            kept = min(KEEP_FREE, int(total * KEEP_FREE_SHARE))
+        left = free - kept
+        if left <= 0:
+            with self._reader.statement("look for freed pages") as db:
+                left = max(left, _reusable(db) - _REUSABLE)
+        return Room(str(path), left=left, free=free, kept=kept)
+
     def trim(self, *, through: int) -> None:
         with self._writer.writing("trim the buffer") as db:
             db.execute("DELETE FROM batches WHERE seq <= ?", (through,))
@@ -139,7 +167,7 @@ class SqliteBuffer:
                         return rows or [row]
                     rows.append(row)
                     changes += row["changes"]
-                    size += len(row["body"])
+                    size += size_of(row["body"])
                     if changes >= limit or size >= READ_LIMIT:
                         break
             finally:
@@ -183,7 +211,13 @@ _WAITING = """
 
 
 def _is_mostly_free(db: sqlite3.Connection) -> bool:
-    (page_size,) = db.execute("PRAGMA page_size").fetchone()
-    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    free = _reusable(db)
     (pages,) = db.execute("PRAGMA page_count").fetchone()
-    return bool(free * page_size >= SHRINK_ABOVE and (pages - free) * page_size <= SHRINK_BELOW)
+    used = pages * BUFFER_FORMAT.page_size - free
+    return bool(free >= SHRINK_ABOVE and used <= SHRINK_BELOW)
+
+
+def _reusable(db: sqlite3.Connection) -> int:
+    """Return the bytes of pages that are there and hold nothing."""
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    return int(free) * BUFFER_FORMAT.page_size

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +30,15 @@ _CORRUPT = frozenset(
 )
 _BUSY = frozenset({sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED})
 
+_SENSELESS = (
+    ValueError,
+    KeyError,
+    TypeError,
+    struct.error,
+    zlib.error,
+    bson.errors.BSONError,
+)
+
 
 @contextmanager
 def translated(path: Path, doing: str) -> Iterator[None]:
@@ -47,7 +57,7 @@ def understood(path: Path, doing: str) -> Iterator[None]:
     """Raise `StateCorrupt` if what was read from *path* makes no sense."""
     try:
         yield
-    except (ValueError, KeyError, TypeError, struct.error, bson.errors.BSONError) as error:
+    except _SENSELESS as error:
         msg = f"{doing}: {str(path)!r}: a stored value makes no sense: {error}"
         raise StateCorrupt(msg) from error
 

@@ -219,10 +219,3 @@ def mismatch_of(row: sqlite3.Row) -> Mismatch:
     """Return the mismatch that *row* holds."""
     namespace = Namespace(row["database"], row["collection"])
     return Mismatch(MismatchKind(row["kind"]), namespace, Key(row["key"]))
-
-
-def save_occupied(db: sqlite3.Connection, namespaces: Iterable[Namespace]) -> None:
-    """Replace what the table of that name holds."""
-    db.execute("DELETE FROM occupied")
-    rows = sorted((n.database, n.collection) for n in namespaces)
-    db.executemany("INSERT INTO occupied VALUES (?, ?)", rows)

@@ -7,8 +7,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import datetime
-from itertools import groupby
-from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -23,23 +21,33 @@ from ..state import (
     Totals,
 )
 from ..steps import StepProgress
+from . import CollectionPage, CollectionQuery, listing
 from .database import Database, Format
 from .errors import translated, understood
 from .lease import Lease
 from .rows import (
     collection_of,
-    collection_row,
     migration_of,
-    migration_row,
     mismatch_of,
     partition_row,
     partitions_of,
-    save_occupied,
     step_of,
-    step_row,
     suspect_of,
     suspect_row,
     time_text,
+)
+from .tables import (
+    BY_NAMESPACE,
+    PARTITIONS,
+    REMEMBER_TARGET,
+    TOTALS,
+    add_partitions,
+    replace_migration,
+    replace_plan,
+    save_collection,
+    save_occupied,
+    save_step,
+    save_suspects,
 )
 
 STATE_FILE = "state.db"
@@ -108,7 +116,7 @@ class SqliteStore:
             before = _migration(self._database, db)
             after = change(before)
             if after != before:
-                _replace_migration(db, after)
+                replace_migration(db, after)
             return after
 
     def save_plan(
@@ -120,7 +128,7 @@ class SqliteStore:
         # Cutting partitions asks the source: before the transaction, not inside it.
         rows = [partition_row(partition) for partition in partitions]
         with self._writing("store the plan") as db:
-            _replace_plan(db, collections, rows)
+            replace_plan(db, collections, rows)
             db.execute("UPDATE migration SET planned_at = ?", (time_text(planned_at),))
 
     def remember_target(
@@ -129,9 +137,9 @@ class SqliteStore:
         rows = [(id_, name.database, name.collection) for name, id_ in ids.items()]
         with self._writing("store the identities of the target's collections") as db:
             db.execute("UPDATE collections SET target_id = ''")
-            db.executemany(_REMEMBER, rows)
+            db.executemany(REMEMBER_TARGET, rows)
             after = change(_migration(self._database, db))
-            _replace_migration(db, after)
+            replace_migration(db, after)
         return after
 
     def turn(
@@ -145,12 +153,12 @@ class SqliteStore:
         there = [partition_row(partition) for partition in held]
         rows = [partition_row(partition) for partition in pending]
         with self._writing("turn the migration round") as db:
-            _replace_plan(db, collections, there)
+            replace_plan(db, collections, there)
             db.execute("DELETE FROM steps")
             db.execute("UPDATE partitions SET status = 'copied', documents_copied = documents")
-            _add_partitions(db, rows)
+            add_partitions(db, rows)
             after = change(_migration(self._database, db))
-            _replace_migration(db, after)
+            replace_migration(db, after)
         return after
 
     def collections(self) -> list[CollectionProgress]:
@@ -168,21 +176,21 @@ class SqliteStore:
 
     def save_collection(self, collection: CollectionProgress) -> None:
         with self._writing(f"store collection {collection.spec.collection}") as db:
-            _save_collection(db, collection)
+            save_collection(db, collection)
 
     def partitions(self, status: PartitionStatus | None = None) -> list[PartitionProgress]:
         doing = "read the partitions"
         if status is None:
-            rows = self._rows(doing, _PARTITIONS.format(chosen=""))
+            rows = self._rows(doing, PARTITIONS.format(chosen=""))
         else:
-            rows = self._rows(doing, _PARTITIONS.format(chosen="AND p.status = ?"), status.value)
+            rows = self._rows(doing, PARTITIONS.format(chosen="AND p.status = ?"), status.value)
         with understood(self._database.path, doing):
             return partitions_of(rows)
 
     def add_partitions(self, partitions: Iterable[Partition]) -> None:
         rows = [partition_row(partition) for partition in partitions]
         with self._writing("add partitions") as db:
-            _add_partitions(db, rows)
+            add_partitions(db, rows)
 
     def partition_copied(self, partition_id: str, *, documents: int, size: int) -> None:
         with self._writing(f"record partition {partition_id!r} as copied") as db:
@@ -203,7 +211,7 @@ class SqliteStore:
                 (compared, partition_id),
             )
             _expect_one(updated, partition_id)
-            _save_suspects(db, rows)
+            save_suspects(db, rows)
 
     def reset_verification(self) -> None:
         """Have everything compared again; ``verified_at`` and all differences are cleared."""
@@ -230,7 +238,7 @@ class SqliteStore:
                 "DELETE FROM suspects WHERE collection_id = ? AND key = ?",
                 ((suspect.collection_id, suspect.mismatch.key) for suspect in settled),
             )
-            _save_suspects(db, rows)
+            save_suspects(db, rows)
             db.execute("UPDATE migration SET verified_seq = ?", (verified_seq,))
 
     def mismatches(self, *, limit: int = 1000) -> list[Mismatch]:
@@ -240,12 +248,16 @@ class SqliteStore:
             return [mismatch_of(row) for row in rows]
 
     def totals(self) -> Totals:
-        (row,) = self._rows("read the totals", _TOTALS)
+        (row,) = self._rows("read the totals", TOTALS)
         return Totals(**{name: row[name] for name in row.keys()})  # noqa: SIM118 - not a mapping
 
     def copied_by_namespace(self) -> dict[Namespace, tuple[int, int, int, int]]:
-        rows = self._rows("read the progress", _BY_NAMESPACE)
+        rows = self._rows("read the progress", BY_NAMESPACE)
         return {Namespace(row[0], row[1]): (row[2], row[3], row[4], row[5]) for row in rows}
+
+    def collection_page(self, query: CollectionQuery) -> CollectionPage:
+        with self._database.statement("list the collections") as db:
+            return listing.page(db, query)
 
     def steps(self) -> list[StepProgress]:
         rows = self._rows("read the steps", "SELECT * FROM steps ORDER BY position")
@@ -254,7 +266,7 @@ class SqliteStore:
 
     def save_step(self, step: StepProgress) -> None:
         with self._writing(f"store step {step.name!r}") as db:
-            _insert(db, "INSERT OR REPLACE INTO steps", step_row(step))
+            save_step(db, step)
 
     def close(self) -> None:
         try:
@@ -293,49 +305,13 @@ class SqliteStore:
             raise LeaseLost(msg)
 
 
-_PARTITIONS = """
-    SELECT p.collection_id, c.source_database, c.source_collection, p.id, p.status, p.documents,
-           p.documents_copied, p.bytes_copied, p.documents_compared, p.bounds
-    FROM partitions p JOIN collections c ON c.id = p.collection_id
-    WHERE NOT c.is_dropped {chosen}
-    ORDER BY c.bytes DESC, p.id
-"""
-
-_REMEMBER = """
-    UPDATE collections SET target_id = ?
-    WHERE target_database = ? AND target_collection = ? AND NOT is_dropped
-"""
-
-_TOTALS = """
-    SELECT count(*) AS collections,
-           coalesce(sum(partitions_verified >= partitions), 0) AS collections_verified,
-           coalesce(sum(partitions), 0) AS partitions,
-           coalesce(sum(partitions_copied), 0) AS partitions_copied,
-           coalesce(sum(partitions_verified), 0) AS partitions_verified,
-           coalesce(sum(documents), 0) AS documents,
-           coalesce(sum(bytes), 0) AS bytes,
-           coalesce(sum(documents_copied), 0) AS documents_copied,
-           coalesce(sum(bytes_copied), 0) AS bytes_copied,
-           coalesce(sum(documents_compared), 0) AS documents_compared,
-           (SELECT count(*) FROM differences WHERE NOT counts) AS suspects,
-           (SELECT count(*) FROM differences WHERE counts) AS mismatches
-    FROM collections WHERE NOT is_dropped
-"""
-
-_BY_NAMESPACE = """
-    SELECT target_database, target_collection, sum(documents), sum(documents_copied),
-           sum(documents_compared), sum(bytes_copied)
-    FROM collections WHERE NOT is_dropped GROUP BY target_database, target_collection
-"""
-
-
 def _take_over(database: Database, name: str, holder: str) -> int:
     """Make this process the holder and return its generation."""
     with database.writing("take the migration over") as db:
         is_new = db.execute("SELECT 1 FROM migration").fetchone() is None
         before = Migration(name) if is_new else _migration(database, db)
         after = replace(before, generation=before.generation + 1, holder=holder)
-        _replace_migration(db, after)
+        replace_migration(db, after)
     return after.generation
 
 
@@ -347,51 +323,6 @@ def _migration(database: Database, db: sqlite3.Connection) -> Migration:
         raise UnknownMigration(msg)
     with understood(database.path, "read the migration"):
         return migration_of(row)
-
-
-def _replace_migration(db: sqlite3.Connection, migration: Migration) -> None:
-    _insert(db, "INSERT OR REPLACE INTO migration", {"only": 1, **migration_row(migration)})
-
-
-def _replace_plan(
-    db: sqlite3.Connection,
-    collections: Iterable[CollectionProgress],
-    partitions: Iterable[tuple[Any, ...]],
-) -> None:
-    for table in ("partitions", "suspects", "collections"):
-        db.execute(f"DELETE FROM {table}")  # noqa: S608 - names from the line above
-    for collection in collections:
-        _save_collection(db, collection)
-    _add_partitions(db, partitions)
-
-
-def _save_collection(db: sqlite3.Connection, collection: CollectionProgress) -> None:
-    row = collection_row(collection)
-    changed = ", ".join(f"{column} = excluded.{column}" for column in row if column != "id")
-    _insert(db, "INSERT INTO collections", row, f"ON CONFLICT (id) DO UPDATE SET {changed}")
-
-
-def _insert(db: sqlite3.Connection, verb: str, row: Mapping[str, Any], clause: str = "") -> None:
-    marks = ", ".join("?" for _ in row)
-    db.execute(f"{verb} ({', '.join(row)}) VALUES ({marks}) {clause}", tuple(row.values()))
-
-
-def _add_partitions(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    # In the order of the table: out of order takes four times as long.
-    for collection_id, group in groupby(sorted(rows), key=itemgetter(0)):
-        added = db.executemany(
-            "INSERT INTO partitions (collection_id, id, documents, bounds) VALUES (?, ?, ?, ?)"
-            " ON CONFLICT (id) DO NOTHING",
-            group,
-        ).rowcount
-        db.execute(
-            "UPDATE collections SET partitions = partitions + ? WHERE id = ?",
-            (added, collection_id),
-        )
-
-
-def _save_suspects(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> None:
-    db.executemany("INSERT OR REPLACE INTO suspects VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)", rows)
 
 
 def _expect_one(updated: sqlite3.Cursor, partition_id: str) -> None:

@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import pytest
 
+from .optional import OptionalConformance
 from .reading import ReadingConformance
 from .streaming import StreamingConformance
 from .subject import Application, Subject
@@ -22,7 +23,9 @@ from .writing import WritingConformance
 __all__ = ["Application", "ConnectorConformance", "Subject"]
 
 
-class ConnectorConformance(ReadingConformance, StreamingConformance, WritingConformance):
+class ConnectorConformance(
+    ReadingConformance, StreamingConformance, WritingConformance, OptionalConformance
+):
     """Override `subject` in a subclass whose name begins with ``Test``."""
 
     @pytest.fixture

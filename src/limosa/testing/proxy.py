@@ -42,6 +42,7 @@ class Fate(Enum):
 
     CUT = "cut"  # half of the piece arrives, then both ends find it reset
     MUTE = "mute"  # it stays open, but nothing arrives any more, either way
+    LATE = "late"  # mute; but what was sent arrives on `deliver`, whether its sender waits or not
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,6 +153,12 @@ class Proxy:
         """Reset the connections there are."""
         self._on_all(_Link.cut)
 
+    def deliver(self) -> None:
+        """Have what is late arrive now; return once it was answered."""
+        assert self._loop is not None
+        arriving = asyncio.run_coroutine_threadsafe(self._deliver(), self._loop)
+        arriving.result(_PATIENCE_SECONDS)
+
     def heal(self) -> None:
         """Let everything pass from now on; what was cut or muted stays so."""
         with self._lock:
@@ -165,6 +172,13 @@ class Proxy:
 
         if self._loop is not None:
             self._loop.call_soon_threadsafe(act)
+
+    async def _deliver(self) -> None:
+        late = [link for link in self._links if link.is_late]
+        for link in late:
+            link.arriving.set()
+        for link in late:
+            await link.answered.wait()
 
     async def _serve(self) -> None:
         self._loop = asyncio.get_running_loop()
@@ -214,6 +228,8 @@ class _Link:
         self._writers = [writer]
         self._ways: list[asyncio.Task[None]] = []
         self._is_mute = proxy.weather.is_silent
+        self.is_late = False
+        self.arriving, self.answered = asyncio.Event(), asyncio.Event()
 
     async def run(self, port: int) -> None:
         if self._proxy.weather.is_refusing:
@@ -246,6 +262,7 @@ class _Link:
             writer.transport.abort()
 
     def end(self) -> None:
+        self.answered.set()  # or never
         for way in self._ways:
             way.cancel()
         self.cut()
@@ -266,6 +283,32 @@ class _Link:
                         return
                     case Fate.MUTE:
                         self._is_mute = True
+                    case Fate.LATE:
+                        await self._arrive_late(piece, reader, writer)
+                        return
+                if self.arriving.is_set():
+                    self.answered.set()
                 if not self._is_mute:
                     writer.write(piece)
                     await writer.drain()
+
+    async def _arrive_late(
+        self, piece: bytes, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
+    ) -> None:
+        """Hold what is sent, as a network may for minutes, also when the sender has hung up."""
+        self._is_mute = self.is_late = True
+        sent = bytearray(piece)
+        gathering = asyncio.create_task(_gather(reader, sent))
+        try:
+            await self.arriving.wait()
+        finally:
+            gathering.cancel()
+        writer.write(bytes(sent))
+        await writer.drain()
+        await self.answered.wait()
+
+
+async def _gather(reader: asyncio.StreamReader, sent: bytearray) -> None:
+    with suppress(ConnectionError):
+        while piece := await reader.read(_PIECE_BYTES):
+            sent += piece

@@ -69,7 +69,9 @@ class Subject:
     A source and a target of one kind, and the application that writes to the source.
 
     *namespace* does not exist at either end when a test begins, nor does any other of its
-    database. *options* are what a collection of this kind may be created with.
+    database. *options* are what a collection of this kind may be created with. Where a source
+    `HoldsDefinitions`, ``define(view, reads)`` has the application define a view of the collection
+    *reads*, in place of what had that name.
     """
 
     source: Source
@@ -77,6 +79,7 @@ class Subject:
     application: Application
     namespace: Namespace
     options: Mapping[str, Any] = field(default_factory=dict)
+    define: Callable[[Namespace, Namespace], None] | None = None
 
     def other(self, collection: str) -> Namespace:
         """Return another namespace in the same database."""

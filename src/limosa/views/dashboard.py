@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import Any, TypeAlias
+from typing import Any
 
 from ..history import Entry, Sample
-from ..model import Mismatch, Namespace
+from ..model import Mismatch
 from ..state import Failure, Phase, State
-from ..steps import APPLICATION, CAPTURE, CLEANUP, COPY, PREPARATION, StepProgress
 from .figures import iso
 from .keys import key_value
 from .status import Status, status_body
@@ -28,17 +27,6 @@ SAMPLE_COLUMNS = (
     *("documentsCompared", "changesWaiting", "lagTimeSeconds", "mismatches"),
 )
 
-Steps: TypeAlias = Sequence[StepProgress]
-
-#: What a person calls the steps of a migration that has none of its own.
-_STEP_LABELS = {
-    PREPARATION: "Preparation",
-    CAPTURE: "Change capture",
-    COPY: "Collection copy",
-    APPLICATION: "Change application and verification",
-    CLEANUP: "Commit and clean-up",
-}
-
 COLLECTION_COLUMNS = ("namespace", "documents", "copied", "compared", "bytes")
 
 
@@ -54,10 +42,11 @@ class Reading:
     is_initializing: bool = False
     recent: Sequence[Sample] = ()  # oldest first
     gauges: Mapping[str, float] = field(default_factory=dict)
-    steps: Steps = ()
     may_steer: bool = True  # whether who asks has the right to
     drives: bool = True  # whether the server can start a process that drives
+    is_kept: bool = False  # whether it has started one, or is about to
     most_lag: timedelta | None = None  # beyond it a commit is refused
+    silent: Collection[str] = ()  # sides that have not answered the server itself
     clusters: Sequence[str] = ()  # identities of the two ends that the server was given
 
 
@@ -103,7 +92,6 @@ def dashboard_body(reading: Reading) -> dict[str, Any]:
         },
         "ends": {side: {"isUnavailable": _is_gone(reading, side)} for side in ("source", "target")},
         "clusters": list(reading.clusters),
-        "steps": [_step_body(step) for step in reading.steps],
         "controls": controls(reading),
     }
 
@@ -139,10 +127,16 @@ def advice(reading: Reading) -> str:
             return "The migration is complete. The application belongs to the target now."
         case State.IDLE:
             return "" if _start_refusal(reading) else "Choose what is migrated, and where to."
+        case _ if _is_starting(reading):
+            return "The process that drives it is starting."
         case _ if not reading.status.is_driven and not reading.is_initializing:
             return "No process drives it: run the same command again."
         case State.PAUSED:
             return "Nothing is copied or applied. Changes are captured all the while."
+        case State.COMMITTING:
+            return "The last changes are drained; then the application may write to the target."
+        case State.REVERSING:
+            return "Source and target change places."
         case State.RUNNING if reading.status.throttled:
             return _sentence(f"throttled: {reading.status.throttled}")
         case State.RUNNING if not _commit_refusal(reading):
@@ -185,10 +179,14 @@ def rates_of(reading: Reading) -> Rates:
     def rate(before: int, after: int) -> float:
         return max(0, after - before) / seconds
 
+    captured = rate(first.events_captured, last.events_captured)
+    if reading.state is State.PAUSED:
+        # Capture alone goes on; what else the last seconds held was before the pause.
+        return Rates(captured=captured)
     return Rates(
         documents=rate(first.documents_copied, last.documents_copied),
         bytes=rate(first.bytes_copied, last.bytes_copied),
-        captured=rate(first.events_captured, last.events_captured),
+        captured=captured,
         applied=rate(first.changes_applied, last.changes_applied),
         compared=rate(first.documents_compared, last.documents_compared),
     )
@@ -199,16 +197,14 @@ def history_body(samples: Iterable[Sample]) -> dict[str, Any]:
     return {"columns": list(SAMPLE_COLUMNS), "samples": [_sample_row(s) for s in samples]}
 
 
-def collections_body(
-    figures: Mapping[Namespace, tuple[int, int, int, int]],
-) -> dict[str, Any]:
-    """
-    Return the figures of every collection by column, ordered by name.
-
-    *figures* are documents planned, copied, compared and bytes copied.
-    """
-    rows = [[str(namespace), *numbers] for namespace, numbers in sorted(figures.items())]
-    return {"columns": list(COLLECTION_COLUMNS), "collections": rows}
+def collections_body(rows: Sequence[Sequence[Any]], *, matching: int, total: int) -> dict[str, Any]:
+    """Return figures of collections by column, and how many there are beside these."""
+    return {
+        "columns": list(COLLECTION_COLUMNS),
+        "collections": rows,
+        "matching": matching,
+        "total": total,
+    }
 
 
 def entries_body(entries: Iterable[Entry]) -> dict[str, Any]:
@@ -262,7 +258,7 @@ def past_body(status: Status) -> dict[str, Any]:
 def _running(reading: Reading) -> str:
     migration = reading.status.migration
     if not reading.status.is_driven:
-        return "Interrupted"
+        return "Starting up" if _is_starting(reading) else "Interrupted"
     match migration.phase:
         case Phase.PLANNING:
             return "Planning"
@@ -274,6 +270,10 @@ def _running(reading: Reading) -> str:
             return "Catching up"
         case _:
             return "Ready to commit" if migration.can_commit else "Verifying"
+
+
+def _is_starting(reading: Reading) -> bool:
+    return reading.is_kept and not reading.status.is_driven
 
 
 def _start_refusal(reading: Reading) -> str:
@@ -323,19 +323,9 @@ def _reverse_refusal(reading: Reading) -> str:
 
 
 def _is_gone(reading: Reading, side: str) -> bool:
+    if side in reading.silent:
+        return True
     return reading.status.is_driven and reading.gauges.get(f"unavailable.{side}", 0.0) > 0
-
-
-def _step_body(step: StepProgress) -> dict[str, Any]:
-    return {
-        "name": step.name,
-        "label": _STEP_LABELS.get(step.name, step.name),
-        "attempts": step.attempts,
-        "lastError": step.last_error or None,
-        "gaveUp": step.gave_up,
-        "beganAt": iso(step.began_at),
-        "endedAt": iso(step.ended_at),
-    }
 
 
 def _sentence(text: str) -> str:

@@ -8,6 +8,7 @@ from datetime import timedelta
 from typing import Any
 
 from ..history import Sample
+from ..settings import IndexMode
 from ..state import CollectionProgress, Failure, Migration, Phase, State
 from .status import Status
 
@@ -36,6 +37,17 @@ _INFO = {
     Phase.WAITING_FOR_COMMIT: "waiting for commit to complete",
     Phase.COMMIT_COMPLETED: "commit completed",
 }
+#: What a start calls the options of the command line.
+_FIELDS_OF_OPTIONS = (
+    ("--existing keep", "`preExistingDestinationData`"),
+    ("--block-writes", "`enableUserWriteBlocking`"),
+    ("--reversible", "`reversible`"),
+    ("--include", "`includeNamespaces`"),
+    ("--exclude", "`excludeNamespaces`"),
+    ("--rename", "`namespaceRemap`"),
+    ("--filter", "`documentFilter`"),
+    ("`limosa status` says that it can commit", "`canCommit` is true"),
+)
 _APPLYING = _INFO[Phase.CHANGE_EVENT_APPLICATION]
 
 
@@ -80,7 +92,7 @@ def progress_body(figures: Figures) -> dict[str, Any]:
     if figures.failure is not None:
         failure = figures.failure
         body["error"] = error_name(failure.code)
-        body["errorDescription"] = description(failure.message, failure.hint)
+        body["errorDescription"] = description(failure.message, failure.hint, again="`resume`")
     return body
 
 
@@ -104,9 +116,16 @@ def error_name(code: str) -> str:
     return "".join(word.capitalize() for word in code.split("_"))
 
 
-def description(message: str, hint: str) -> str:
-    """Return cause and cure as one text."""
-    return f"{message}; {hint}" if hint else message
+def description(message: str, hint: str, *, again: str = "send the call again") -> str:
+    """
+    Return cause and cure as one text, for those who send calls and type no commands.
+
+    *again* is what they do where others run the same command again.
+    """
+    text = f"{message}; {hint}" if hint else message
+    for said, meant in (*_FIELDS_OF_OPTIONS, ("run the same command again", again)):
+        text = text.replace(said, meant)
+    return text
 
 
 def oplog_text(left: timedelta | None) -> str:
@@ -120,6 +139,11 @@ def oplog_text(left: timedelta | None) -> str:
         return f"{minutes} minutes"
     hours = minutes // 60
     return "more than 72 hours" if hours > 72 else f"{hours} hour{'s' if hours > 1 else ''}"
+
+
+def hosts(identity: str) -> str:
+    """Return the hosts of a deployment, comma-separated."""
+    return identity.partition("://")[2] or identity
 
 
 def _progress(figures: Figures) -> dict[str, Any]:
@@ -139,8 +163,8 @@ def _progress(figures: Figures) -> dict[str, Any]:
         **_catchup(figures, status, info),
         "collectionCopy": _copy(figures, status),
         "directionMapping": {
-            "Source": f"{figures.names[0]}: {_hosts(migration.source)}",
-            "Destination": f"{figures.names[1]}: {_hosts(migration.target)}",
+            "Source": f"{figures.names[0]}: {hosts(migration.source)}",
+            "Destination": f"{figures.names[1]}: {hosts(migration.target)}",
         },
         "source": _ping(figures, "source"),
         "destination": _ping(figures, "target"),
@@ -163,7 +187,8 @@ def _stage(figures: Figures, status: Status, info: str | None) -> dict[str, Any]
         return {}
     is_steady = status.migration.is_consistent
     found: dict[str, Any] = {"ceaStage": "steady state" if is_steady else "collection copy drain"}
-    if figures.indexing is not None:
+    mode = IndexMode(status.migration.settings.get("indexes", IndexMode.AFTER))
+    if figures.indexing is not None and mode.builds_after:
         found["indexBuilding"] = {
             "indexesBuilt": figures.indexing.indexes_built,
             "totalIndexesToBuild": figures.indexing.indexes,
@@ -243,7 +268,7 @@ def _verification(status: Status) -> dict[str, Any] | None:
     phase = "not started"
     if migration.verified_at is not None:
         phase = "stream hashing"
-    elif totals.documents_compared:
+    elif totals.documents_compared or totals.partitions_verified:
         phase = "initial hashing"
     side = {
         "estimatedDocumentCount": max(totals.documents, totals.documents_compared),
@@ -260,10 +285,6 @@ def _oplog(figures: Figures, migration: Migration) -> dict[str, Any]:
     if migration.state is not State.RUNNING or migration.can_write:
         return {}
     return {"estimatedOplogTimeRemaining": oplog_text(figures.oplog_left)}
-
-
-def _hosts(identity: str) -> str:
-    return identity.partition("://")[2] or identity
 
 
 def _seconds(lag: timedelta | None) -> int | None:

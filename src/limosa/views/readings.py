@@ -201,6 +201,12 @@ METRICS = (
     ),
     # Collection copy.
     Metric(
+        "limosa_planned_collections",
+        _G,
+        "collections to be copied",
+        _of_totals(lambda t: t.collections),
+    ),
+    Metric(
         "limosa_planned_documents",
         _G,
         "documents to be copied, estimated when planned",
@@ -258,6 +264,12 @@ METRICS = (
         _of_migration(lambda s: s.migration.events_captured),
     ),
     Metric(
+        "limosa_change_stream_bytes_total",
+        _C,
+        "bytes of events read from the change stream",
+        _counter("change_bytes"),
+    ),
+    Metric(
         "limosa_changes_applied_total",
         _C,
         "documents written or deleted by changes, after coalescing",
@@ -277,6 +289,12 @@ METRICS = (
     ),
     Metric("limosa_buffer_bytes", _G, "size of the buffer on disk", _gauge("buffer_bytes")),
     # Verification.
+    Metric(
+        "limosa_verified_collections",
+        _G,
+        "collections of which every partition was compared",
+        _of_totals(lambda t: t.collections_verified),
+    ),
     Metric(
         "limosa_compared_documents",
         _G,

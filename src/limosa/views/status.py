@@ -9,9 +9,12 @@ from typing import Any
 
 from ..canonical import readable
 from ..model import Mismatch
-from ..state import Migration, Phase, State, Suspect, Totals
-from .figures import count, duration, iso, percentage, size
+from ..state import Migration, State, Suspect, Totals
+from ..steps import StepProgress
+from .figures import duration, iso
 from .keys import key_value
+from .rows import rows_of
+from .steps import steps_body
 
 #: An idle MongoDB moves its clock every ten seconds; without news for longer than this, capture
 #: has stopped, and the distance between captured and applied says nothing about the source.
@@ -20,12 +23,13 @@ _CAPTURE_ALIVE = timedelta(seconds=30)
 
 @dataclass(frozen=True, slots=True)
 class Status:
-    """A migration, its sums, and whether a process drives it, all at *now*."""
+    """A migration, its sums and steps, and whether a process drives it, all at *now*."""
 
     migration: Migration
     totals: Totals
     now: datetime
     is_driven: bool = False
+    steps: Sequence[StepProgress] = ()  # that were begun, in order
 
     @property
     def lag(self) -> timedelta | None:
@@ -64,13 +68,6 @@ class Status:
         return max(timedelta(), lost_at - self.now)
 
     @property
-    def fraction_copied(self) -> float:
-        """The part of the partitions that is on the target; 1 once the copy is complete."""
-        if self.migration.copied_at is not None:
-            return 1.0
-        return self.totals.partitions_copied / max(1, self.totals.partitions)
-
-    @property
     def equal(self) -> int:
         """Documents compared with their partition that did not differ."""
         totals = self.totals
@@ -104,6 +101,7 @@ def status_body(status: Status) -> dict[str, Any]:
         "commitAt": iso(migration.commit_at),
         "writableAt": iso(migration.writable_at),
         "committedAt": iso(migration.committed_at),
+        "steps": steps_body(migration, status.steps),
         "collectionCopy": _copy_body(status.totals),
         "changes": {
             "eventsCaptured": migration.events_captured,
@@ -122,39 +120,7 @@ def status_body(status: Status) -> dict[str, Any]:
 
 def status_rows(status: Status) -> list[tuple[str, str]]:
     """Return what a person wants to know, as names and values, most important first."""
-    migration, totals = status.migration, status.totals
-    lag = status.lag
-    rows = [
-        ("migration", migration.name),
-        ("source", migration.source),
-        ("target", migration.target),
-        ("state", migration.state.value),
-        ("phase", migration.phase.value),
-        ("driven by", driven_by(status)),
-    ]
-    if migration.planned_at is not None:
-        rows += [
-            ("copy", _copy_text(status)),
-            ("changes", _changes_text(migration)),
-            ("lag", "–" if lag is None else duration(lag)),
-            ("throttled", status.throttled or "no"),
-            ("verification", _verification_text(status)),
-            ("can commit", "yes" if migration.can_commit else "no"),
-            ("can write to the target", "yes" if migration.can_write else "no"),
-        ]
-    if migration.can_reverse:
-        rows.append(("can be reversed", _reversible_text(migration)))
-    if migration.blocked:
-        rows.append(("writes blocked at", migration.blocked.replace(",", ", ")))
-    if status.oplog_left is not None:
-        rows.append(("oplog", f"still holds {duration(status.oplog_left)}"))
-    if totals.mismatches:
-        rows.append(("mismatches", f"{count(totals.mismatches)} – see `limosa verify`"))
-    if migration.failure is not None:
-        rows.append(("failure", f"{migration.failure.message} [{migration.failure.code}]"))
-    if migration.failure is not None and migration.failure.hint:
-        rows.append(("what to do", migration.failure.hint))
-    return rows
+    return rows_of(status_body(status))
 
 
 def verification_body(
@@ -202,15 +168,6 @@ def is_verified(migration: Migration, suspects: Iterable[Suspect]) -> bool:
     return end is not None and all(each.counts or each.since > end for each in suspects)
 
 
-def driven_by(status: Status) -> str:
-    """Return which process drives the migration, or what to do when none does."""
-    if status.is_driven:
-        return status.migration.holder or "a process that is starting"
-    if status.migration.state is State.COMMITTED:
-        return "no process; it is complete"
-    return "no process drives it: run the same command again"
-
-
 def _copy_body(totals: Totals) -> dict[str, int]:
     return {
         "collections": totals.collections,
@@ -243,37 +200,3 @@ def _oplog_body(status: Status) -> dict[str, Any] | None:
     if left is None:
         return None
     return {"remaining": duration(left), "remainingSeconds": round(left.total_seconds())}
-
-
-def _copy_text(status: Status) -> str:
-    totals = status.totals
-    return (
-        f"{percentage(status.fraction_copied)}: {count(totals.documents_copied)} of about "
-        f"{count(totals.documents)} documents, {size(totals.bytes_copied)}, "
-        f"{count(totals.partitions_copied)} of {count(totals.partitions)} partitions"
-    )
-
-
-def _reversible_text(migration: Migration) -> str:
-    until = migration.return_lost_at
-    how_long = f"until about {until:%Y-%m-%d %H:%M} UTC" if until else "while its oplog holds"
-    return f"yes, with `limosa reverse`, {how_long}"
-
-
-def _changes_text(migration: Migration) -> str:
-    captured = f"{count(migration.events_captured)} captured"
-    return f"{captured}, {count(migration.changes_applied)} applied"
-
-
-def _verification_text(status: Status) -> str:
-    migration, totals = status.migration, status.totals
-    if not migration.verifies:
-        return "switched off by --no-verify"
-    if migration.phase is Phase.PLANNING:
-        return "not begun"
-    progress = f"{count(totals.partitions_verified)} of {count(totals.partitions)} partitions"
-    return (
-        f"{progress}, {count(totals.documents_compared)} documents compared, "
-        f"{count(status.equal)} equal, {count(totals.suspects)} to recheck, "
-        f"{count(totals.mismatches)} mismatches"
-    )

@@ -158,6 +158,14 @@ class MemoryDatabase:
         with self._changed:
             return [self._data.described(n) for n in sorted(self._data.collections)]
 
+    def namespaces(self) -> list[Namespace]:
+        with self._changed:
+            return sorted(self._data.collections)
+
+    def described(self, collection: Collection) -> CollectionSpec | None:
+        with self._changed:
+            return self._data.described_by_id(collection.id)
+
     def partitions(self, spec: CollectionSpec, *, documents: int) -> Iterator[Partition]:
         keys = self._keys(spec.collection)
         cuts = keys[::documents][1:]

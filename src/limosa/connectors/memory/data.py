@@ -21,6 +21,7 @@ class Stored:
     """A collection as it is now."""
 
     id: str
+    namespace: Namespace
     options: dict[str, Any] = field(default_factory=dict)
     indexes: list[dict[str, Any]] = field(default_factory=list)
     documents: dict[Key, Document] = field(default_factory=dict)
@@ -100,6 +101,11 @@ class Data:
             size=sum(len(d.raw) for d in stored.documents.values()),
         )
 
+    def described_by_id(self, collection_id: str) -> CollectionSpec | None:
+        """Return what the collection with this id is, None if there is none."""
+        stored = self._by_id.get(collection_id)
+        return None if stored is None else self.described(stored.namespace)
+
     def for_write(self, namespace: Namespace) -> Stored:
         """Return the collection; create it if there is none."""
         return self.collections.get(namespace) or self.create(namespace, {})
@@ -118,7 +124,7 @@ class Data:
 
     def create(self, namespace: Namespace, options: Mapping[str, Any]) -> Stored:
         """Create a collection where there is none."""
-        stored = self.collections[namespace] = Stored(uuid.uuid4().hex, dict(options))
+        stored = self.collections[namespace] = Stored(uuid.uuid4().hex, namespace, dict(options))
         self._by_id[stored.id] = stored
         self._append_schema(SchemaVerb.CREATE, namespace, options)
         return stored
@@ -136,6 +142,7 @@ class Data:
             if to in self.collections:
                 del self._by_id[self.collections[to].id]
             self.collections[to] = self.collections.pop(namespace)
+            self.collections[to].namespace = to
 
     def create_indexes(self, namespace: Namespace, indexes: Iterable[Mapping[str, Any]]) -> None:
         """Add indexes; one of the same name is replaced."""

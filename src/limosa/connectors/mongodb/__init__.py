@@ -8,6 +8,7 @@ from ...connector import Connector, Finding, Source, Target
 from ...model import CollectionSpec
 from .deployment import Deployment, identity
 from .reader import MongoReader
+from .secondaries import reading_from
 from .source import MongoSource
 from .target import MongoTarget
 
@@ -34,6 +35,12 @@ def _are_same(source: Source, target: Target) -> bool:
     return source.process_id() is not None and source.process_id() == target.process_id()
 
 
+def _examine_accounts(uri: str, role: str) -> Iterable[Finding]:
+    from .privileges import examine_accounts
+
+    return examine_accounts(uri, role)
+
+
 CONNECTOR = Connector(
     kind="mongodb",
     schemes=("mongodb", "mongodb+srv"),
@@ -42,7 +49,9 @@ CONNECTOR = Connector(
     identity=identity,
     examine=_examine,
     are_same=_are_same,
+    read_from=reading_from,
     reverses=True,
     blocks_writes=True,
     examine_blocking=_examine_blocking,
+    examine_accounts=_examine_accounts,
 )

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 from ...connector import Finding
 from ...errors import AccessDenied, ConfigError
-from .deployment import Deployment
+from .deployment import Deployment, is_router
 from .privileges import Privileges
 from .probe import Probe
 
@@ -17,6 +17,9 @@ _BLOCKED = 2
 _STATUS = {"serverStatus": 1, "repl": 1, "metrics": 0, "wiredTiger": 0, "tcmalloc": 0, "locks": 0}
 #: A block holds for everybody who has no privilege, and without access control nobody has any.
 _OPEN = "it has no access control, so a block would keep limosa out as well"
+#: A router does not say whether writes are blocked, so a block might be left on.
+_CLUSTER = "not possible on a sharded cluster"
+_STOP = "leave out --block-writes, and stop the application's writes yourself"
 _UNBLOCK = "db.adminCommand({setUserWriteBlockMode: 1, global: false})"
 
 
@@ -28,6 +31,9 @@ def check(deployment: Deployment, *, bypass: bool) -> None:
         AccessDenied: a privilege is missing.
         ConfigError: limosa would be kept out as well.
     """
+    if deployment.is_router:
+        msg = f"block writes to {deployment.identity}: {_CLUSTER}"
+        raise ConfigError(msg, hint=_STOP)
     doing = "ask for the privileges"
     command = {"connectionStatus": 1, "showPrivileges": True}
     status = deployment.decoded("admin", command, doing=doing)["authInfo"]
@@ -76,6 +82,10 @@ def check_left_on(probe: Probe, role: str) -> Iterator[Finding]:
 def examine_blocking(uri: str, role: str) -> Iterator[Finding]:
     """Name exactly what the user lacks to block writes, *role* being "source" or "target"."""
     with Probe(uri) as probe:
+        if is_router(probe.ask("admin", {"hello": 1}, doing="ask what kind of server it is")):
+            what = f"writes cannot be blocked: {_CLUSTER}"
+            yield Finding("block_writes", "error", what, _STOP)
+            return
         command = {"connectionStatus": 1, "showPrivileges": True}
         status = probe.ask("admin", command, doing="ask for the privileges")["authInfo"]
         is_target = role == "target"

@@ -69,10 +69,12 @@ def check_disk(probe: Probe, specs: Sequence[CollectionSpec]) -> Finding:
         return Finding("disk", "warning", "the free space is unknown", advice)
     free = int(stats["fsTotalSize"] - stats["fsUsedSize"])
     text = f"{_size(needed)} to be copied before compression, {_size(free)} free"
+    figures = {"needed": needed, "free": free}
     if free >= needed:
-        return Finding("disk", "ok", text)
+        return Finding("disk", "ok", text, figures=figures)
     level = "error" if free < needed * _BEST_COMPRESSION else "warning"
-    return Finding("disk", level, text, "free some space on the target, or give it a larger disk")
+    advice = "free some space on the target, or give it a larger disk"
+    return Finding("disk", level, text, advice, figures)
 
 
 def check_empty(probe: Probe, specs: Sequence[CollectionSpec]) -> Finding:

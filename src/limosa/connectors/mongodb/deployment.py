@@ -17,6 +17,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient, timeout
 from pymongo.client_session import ClientSession
+from pymongo.server_description import ServerDescription
 from pymongo.uri_parser import parse_uri
 
 from ...canonical import elements
@@ -40,6 +41,9 @@ _ANSWER_MS = 300_000
 _BUILDS = frozenset({"createIndexes", "collMod"})
 _BUILD_SECONDS = 7 * 24 * 3_600.0
 _SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
+#: Where tools that move data keep their own accounts, which are nobody's data: mongosync's are
+#: named so.
+_INTERNAL_DATABASES = ("__mdb_internal", "mongosync_reserved_for_", "mongosync_internal_")
 
 
 def identity(uri: str) -> str:
@@ -73,6 +77,22 @@ def answer_ms(uri: str) -> float:
     return float(seconds or 0) * 1_000
 
 
+def is_migrated(database: str) -> bool:
+    """Whether *database* holds its users' data: it does not if it is the system's or a tool's."""
+    return database not in _SYSTEM_DATABASES and not database.startswith(_INTERNAL_DATABASES)
+
+
+def is_router(hello: Mapping[str, Any]) -> bool:
+    """Whether it is a ``mongos`` that answers so."""
+    return hello.get("msg") == "isdbgrid"
+
+
+def one_router(servers: Sequence[ServerDescription]) -> Sequence[ServerDescription]:
+    """Return *servers*, but of several routers the first: a cursor is known to one of them."""
+    routers = [s for s in servers if s.server_type_name == "Mongos"]
+    return sorted(routers, key=lambda s: (s.address[0], s.address[1] or 0))[:1] or servers
+
+
 class Deployment:
     """
     Runs commands and says of errors what they mean.
@@ -99,6 +119,7 @@ class Deployment:
                 readPreferenceTags="",
                 maxStalenessSeconds=-1,
                 connect=False,
+                server_selector=one_router,
             )
         self._seen = Timestamp(0, 0)
         self._lock = threading.Lock()
@@ -201,16 +222,24 @@ class Deployment:
 
     def now(self) -> Timestamp:
         """Return the present operation time of the primary."""
-        reply = self.run("admin", {"ping": 1}, doing="read the operation time")
+        # A router knows what passed through itself; asking all shards tells it of the rest.
+        command = {"listDatabases": 1, "nameOnly": True} if self.is_router else {"ping": 1}
+        reply = self.run("admin", command, doing="read the operation time")
         time = reply.get("operationTime")
         return time if isinstance(time, Timestamp) else Timestamp(0, 0)
+
+    @cached_property
+    def is_router(self) -> bool:
+        """Whether this is a sharded cluster, reached through a router (``mongos``)."""
+        hello = self.decoded("admin", {"hello": 1}, doing="ask what kind of server it is")
+        return is_router(hello)
 
     def databases(self) -> list[str]:
         """Return the names of all user databases on which this user has any right."""
         # The others are no concern of his, and this way no right on the cluster is needed.
         command = {"listDatabases": 1, "nameOnly": True, "authorizedDatabases": True}
         reply = self.decoded("admin", command, doing="list the databases")
-        return sorted(d["name"] for d in reply["databases"] if d["name"] not in _SYSTEM_DATABASES)
+        return sorted(d["name"] for d in reply["databases"] if is_migrated(d["name"]))
 
     def address(self, collection: Collection) -> str | Binary:
         """
@@ -228,6 +257,8 @@ class Deployment:
     @cached_property
     def finds_by_uuid(self) -> bool:
         """Whether this user may name a collection by its UUID (privilege ``useUUID``)."""
+        if self.is_router:
+            return False  # routers take names only
         probe = {"find": Binary.from_uuid(uuid4()), "limit": 1}
         try:
             self.run("admin", probe, doing="find by UUID")
@@ -280,9 +311,10 @@ class Cursor:
     @classmethod
     def of(cls, reply: RawBSONDocument) -> Cursor:
         """Take the cursor out of *reply*."""
-        raw = reply["cursor"].raw
-        raw = raw if isinstance(raw, bytes) else bytes(raw)
-        found = {name: (start, end) for _, name, start, end in elements(raw)}
+        # Found within the whole answer: each part that is cut out for itself is a copy of it.
+        raw = reply.raw if isinstance(reply.raw, bytes) else bytes(reply.raw)
+        cursor = next(start for _, name, start, _ in elements(raw) if name == b"cursor")
+        found = {name: (start, end) for _, name, start, end in elements(raw, start=cursor)}
 
         def part(name: bytes) -> bytes:
             start, end = found.get(name, (0, 0))

@@ -98,6 +98,9 @@ INDEX_CONFLICTS = frozenset({85, 86})
 _AUTHENTICATION_FAILED = 18
 _COMMAND = re.compile(r"command \{ (\w+):.*", re.DOTALL)
 _OUT_OF_DISK_SPACE = 14031
+#: So the driver calls a member that is neither primary nor secondary, as in an election: every
+#: server that is supported has sessions.
+_WITHOUT_SESSIONS = "Sessions are not supported"
 _REQUEST_RATE_TOO_LARGE = 16500
 
 
@@ -119,7 +122,8 @@ def translation(exc: driver.PyMongoError, doing: str) -> LimosaError:
             doing,
             labels=exc.details.get("errorLabels", ()) if exc.details else (),
         )
-    if isinstance(exc, driver.ConnectionFailure | driver.ExecutionTimeout):
+    passes = isinstance(exc, driver.ConnectionFailure | driver.ExecutionTimeout)
+    if passes or _WITHOUT_SESSIONS in str(exc):
         return ConnectionLost(f"{doing}: {_brief(str(exc))}")
     if isinstance(exc, driver.InvalidURI | driver.ConfigurationError):
         return ConfigError(f"{doing}: {_brief(str(exc))}")

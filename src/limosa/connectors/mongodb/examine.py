@@ -10,6 +10,8 @@ from ...errors import AccessDenied, ConfigError, LimosaError
 from ...model import CollectionSpec
 from .blocking import check_left_on
 from .capacity import check_disk, check_empty, check_oplog
+from .cluster import check_cluster
+from .deployment import is_router
 from .features import check_features
 from .privileges import check_login, check_privileges
 from .probe import Probe
@@ -68,14 +70,20 @@ def _check_server(probe: Probe, role: str, specs: Sequence[CollectionSpec]) -> I
         hello = probe.ask("admin", {"hello": 1}, doing="ask what kind of server it is")
         topology = list(_check_topology(probe, role, hello))
         yield from topology
-        yield from _check_version(probe, role)
+        yield from _check_version(probe, role, has_level=not is_router(hello))
     except LimosaError as exc:
         yield Finding("topology", "error", str(exc), exc.hint)
         return
     yield from _guarded("write_blocking", check_left_on(probe, role))
     namespaces = [s.collection.namespace for s in specs]
-    yield from _guarded("privileges", check_privileges(probe, role, namespaces))
-    if hello.get("msg") == "isdbgrid":
+    capped = [s.collection.namespace for s in specs if s.options.get("capped")]
+    series = [s.collection.namespace for s in specs if "timeseries" in s.options]
+    checked = check_privileges(probe, role, namespaces, capped=capped, series=series)
+    yield from _guarded("privileges", checked)
+    if is_router(hello):
+        yield from _guarded("cluster", check_cluster(probe, role, specs))
+        if role == "target":
+            yield from _guarded("target_empty", (check_empty(probe, specs) for _ in (1,)))
         return  # what follows asks a single replica set
     if role == "source":
         yield from _guarded("oplog_window", check_oplog(probe, specs) if "setName" in hello else ())
@@ -93,12 +101,13 @@ def _guarded(check: str, findings: Iterable[Finding]) -> Iterator[Finding]:
 
 
 def _check_topology(probe: Probe, role: str, hello: Mapping[str, Any]) -> Iterator[Finding]:
-    if hello.get("msg") == "isdbgrid":
+    if is_router(hello):
         yield Finding(
             "topology",
-            "error",
-            f"{probe.identity} is a sharded cluster, which cannot be migrated yet",
-            f"use a replica set as the {role}",
+            "warning",
+            f"{probe.identity} is a sharded cluster: limosa has not been run on one, only tested "
+            "against what its routers answer",
+            "rehearse on a copy, and do not reshard, move or refine collections meanwhile",
         )
         return
     if "setName" not in hello:  # "isreplicaset" is one that was never initiated
@@ -127,7 +136,7 @@ def _check_topology(probe: Probe, role: str, hello: Mapping[str, Any]) -> Iterat
         )
 
 
-def _check_version(probe: Probe, role: str) -> Iterator[Finding]:
+def _check_version(probe: Probe, role: str, *, has_level: bool) -> Iterator[Finding]:
     build = probe.ask("admin", {"buildInfo": 1}, doing="ask for the version")
     oldest, why = _OLDEST[role]
     needed = ".".join(map(str, oldest))
@@ -136,6 +145,8 @@ def _check_version(probe: Probe, role: str) -> Iterator[Finding]:
         yield Finding("version", "error", f"MongoDB {build['version']}", advice)
         return
     yield Finding("version", "ok", f"MongoDB {build['version']}")
+    if not has_level:
+        return  # a router has no feature compatibility version
     try:
         parameter = {"getParameter": 1, "featureCompatibilityVersion": 1}
         answer = probe.ask("admin", parameter, doing="ask for the feature compatibility version")

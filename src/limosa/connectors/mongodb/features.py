@@ -8,10 +8,10 @@ from typing import Any
 from ...connector import Finding
 from ...errors import AccessDenied
 from ...model import CollectionSpec
+from .deployment import is_migrated
 from .indexes import identity
 from .probe import Probe
 
-_SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 _NAMED = 10
 
 
@@ -101,7 +101,7 @@ def _databases(probe: Probe, specs: Sequence[CollectionSpec]) -> list[str]:
     if not known:
         command = {"listDatabases": 1, "nameOnly": True}
         answer = probe.ask("admin", command, doing="list the databases")
-        known = {d["name"] for d in answer["databases"]} - _SYSTEM_DATABASES
+        known = {d["name"] for d in answer["databases"] if is_migrated(d["name"])}
     return sorted(known)
 
 

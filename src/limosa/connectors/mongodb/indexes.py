@@ -11,40 +11,28 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from functools import cached_property
 from typing import Any
 
-import bson
-from bson.raw_bson import RawBSONDocument
-from pymongo.errors import OperationFailure
-
-from ...canonical import key_for, readable
-from ...connector import Build, Readiness
-from ...errors import CollectionGone, LimosaError, WriteRefused
-from ...model import Namespace, Unfinished
+from ...connector import Build
+from ...errors import CollectionGone, WriteRefused
+from ...model import Namespace
 from . import errors
 from .commands import alter, code_of
-from .deployment import PLAIN, Deployment
+from .deployment import Deployment
 from .options import without_version
 
 Index = Mapping[str, Any]
 
 #: The longest time that the server lets a document live by an index: 68 years.
 _NEVER = 2_147_483_647
-#: Turned on at the commit, except the first three, which earlier versions list and none uses.
-_NOT_INERT = frozenset(
-    {"ns", "background", "dropDups", "clustered", "unique", "hidden", "prepareUnique"}
-)
+#: The version of indexes before there were collations.
+_WITHOUT_COLLATION = 1
+#: Turned on at the commit, except the first two, which earlier versions list and none uses.
+_NOT_INERT = frozenset({"ns", "dropDups", "clustered", "unique", "hidden", "prepareUnique"})
 #: The last one is the user's own form of an index on buckets, whose key says as much.
-_NOT_IDENTITY = _NOT_INERT | {"v", "name", "expireAfterSeconds", "collation", "originalSpec"}
-_INVALID_OPTIONS = 72
-_CANNOT_CONVERT = 359
-#: A unique index over so many documents is checked before the target becomes writable, in less
-#: than a quarter of a second (6.0.5: 1.5 million keys/s); a larger one is prepared, so that
-#: nothing new can break it, and checked when it is converted.
-_CHECKED_DOCUMENTS = 300_000
-#: How many keys of conflicting documents are named.
-_NAMED_KEYS = 5
+_NOT_IDENTITY = _NOT_INERT | {
+    *("v", "name", "background", "expireAfterSeconds", "collation", "originalSpec")
+}
 
 
 def build(deployment: Deployment, namespace: Namespace, indexes: Sequence[Index]) -> None:
@@ -59,7 +47,7 @@ def build(deployment: Deployment, namespace: Namespace, indexes: Sequence[Index]
     """
     with suppress(CollectionGone):
         present = listed(deployment, namespace)
-        _build(deployment, namespace, present, indexes)
+        build_missing(deployment, namespace, present, indexes)
 
 
 def drop(deployment: Deployment, namespace: Namespace, indexes: Iterable[Index]) -> None:
@@ -68,31 +56,58 @@ def drop(deployment: Deployment, namespace: Namespace, indexes: Iterable[Index])
         _drop(deployment, namespace, index["name"])
 
 
-def finish(
+def build_missing(
     deployment: Deployment,
     namespace: Namespace,
+    present: Sequence[Index],
     indexes: Sequence[Index],
-    readiness: Readiness,
-) -> list[Unfinished]:
+    *,
+    known: Mapping[str, Index] | None = None,
+) -> bool:
     """
-    Bring the indexes to *readiness*; return those that cannot be brought there.
+    Build in inert form what of *indexes* is not *present*; return whether anything was changed.
+
+    *known* are all indexes of the source by name, where these are all there are.
 
     Raises:
         WriteRefused: an index cannot be built.
     """
+    left = list(present)
+    missing: list[Index] = []
+    # Those that are not unique come first: they cannot be told from others at commit.
+    for index in sorted(indexes, key=lambda i: bool(i.get("unique"))):
+        namesake = next((p for p in left if p["name"] == index["name"]), None)
+        if namesake is not None and _becomes(namesake, index):
+            continue
+        rival = next((p for p in left if p is not namesake and _equals_inert(p, index)), None)
+        gives_way = rival is not None and known is not None and _gives_way(rival, index, known)
+        for obsolete in (namesake, rival if gives_way else None):
+            if obsolete is not None:
+                _drop(deployment, namespace, obsolete["name"])
+                left.remove(obsolete)
+        if rival is None or gives_way:
+            missing.append(inert(index))
+            left.append(missing[-1])
+    if missing:
+        create(deployment, namespace, missing)
+    return left != list(present)
+
+
+def create(deployment: Deployment, namespace: Namespace, forms: Sequence[Index]) -> None:
+    """
+    Build indexes of these *forms* in one go.
+
+    Raises:
+        WriteRefused: an index cannot be built.
+    """
+    names = ", ".join(form["name"] for form in forms)
+    command = {"createIndexes": namespace.collection, "indexes": list(forms)}
+    doing = f"build indexes of {namespace} ({names})"
     try:
-        present = listed(deployment, namespace)
-        strays = _strays(present, indexes) if readiness is not Readiness.INDEXED else []
-        drop(deployment, namespace, strays)
-        present = [p for p in present if p not in strays]
-        known = {i["name"]: i for i in indexes}
-        if _build(deployment, namespace, present, indexes, known=known):
-            present = listed(deployment, namespace)
-        if readiness is Readiness.INDEXED:
-            return []
-        return _Conversion(deployment, namespace, present).to(readiness, indexes)
-    except CollectionGone:
-        return [Unfinished(namespace, "collection", "it is missing on the target")]
+        alter(deployment, namespace.database, command, doing=doing)
+    except WriteRefused as exc:
+        hint = "correct or drop that index on the source; then run the same command again"
+        raise WriteRefused(str(exc), hint=hint) from exc.__cause__
 
 
 def builds(deployment: Deployment) -> list[Build]:
@@ -144,8 +159,9 @@ def inert(index: Index) -> dict[str, Any]:
     """Return *index* as it is built before the commit: no constraint, nothing expires."""
     form = {k: v for k, v in index.items() if k not in _NOT_INERT}
     # An index that lists no collation has the simple one; left out, it would get that of
-    # its collection.
-    form["collation"] = without_version(index.get("collation") or {"locale": "simple"})
+    # its collection. One of the first version knows none, and is on no collection that has one.
+    if index.get("v") != _WITHOUT_COLLATION:
+        form["collation"] = without_version(index.get("collation") or {"locale": "simple"})
     if "expireAfterSeconds" in form:
         form["expireAfterSeconds"] = _NEVER
     return form
@@ -161,36 +177,6 @@ def identity(index: Index) -> str:
     return repr((key, _sorted(rest), _sorted(collation)))
 
 
-def _build(
-    deployment: Deployment,
-    namespace: Namespace,
-    present: Sequence[Index],
-    indexes: Sequence[Index],
-    *,
-    known: Mapping[str, Index] | None = None,
-) -> bool:
-    """Return whether anything was changed; *known* are all indexes of the source by name."""
-    left = list(present)
-    missing: list[Index] = []
-    # Those that are not unique come first: they cannot be told from others at commit.
-    for index in sorted(indexes, key=lambda i: bool(i.get("unique"))):
-        namesake = next((p for p in left if p["name"] == index["name"]), None)
-        if namesake is not None and _becomes(namesake, index):
-            continue
-        rival = next((p for p in left if p is not namesake and _equals_inert(p, index)), None)
-        gives_way = rival is not None and known is not None and _gives_way(rival, index, known)
-        for obsolete in (namesake, rival if gives_way else None):
-            if obsolete is not None:
-                _drop(deployment, namespace, obsolete["name"])
-                left.remove(obsolete)
-        if rival is None or gives_way:
-            missing.append(inert(index))
-            left.append(missing[-1])
-    if missing:
-        _create(deployment, namespace, missing)
-    return left != list(present)
-
-
 def _equals_inert(present: Index, index: Index) -> bool:
     """Whether the server could not tell *index* in inert form from *present*."""
     return not present.get("unique") and identity(present) == identity(index)
@@ -199,17 +185,6 @@ def _equals_inert(present: Index, index: Index) -> bool:
 def _gives_way(rival: Index, index: Index, known: Mapping[str, Index]) -> bool:
     wanted = known.get(rival["name"])
     return wanted is None or (bool(wanted.get("unique")) and not index.get("unique"))
-
-
-def _create(deployment: Deployment, namespace: Namespace, forms: Sequence[Index]) -> None:
-    names = ", ".join(form["name"] for form in forms)
-    command = {"createIndexes": namespace.collection, "indexes": list(forms)}
-    doing = f"build indexes of {namespace} ({names})"
-    try:
-        alter(deployment, namespace.database, command, doing=doing)
-    except WriteRefused as exc:
-        hint = "correct or drop that index on the source; then run the same command again"
-        raise WriteRefused(str(exc), hint=hint) from exc.__cause__
 
 
 def _drop(deployment: Deployment, namespace: Namespace, name: str) -> None:
@@ -221,12 +196,6 @@ def _drop(deployment: Deployment, namespace: Namespace, name: str) -> None:
     except WriteRefused as exc:
         if code_of(exc) != errors.INDEX_NOT_FOUND:
             raise
-
-
-def _strays(present: Iterable[Index], indexes: Iterable[Index]) -> list[Index]:
-    """Return what the target has and the source has not."""
-    wanted = {i["name"] for i in indexes}
-    return [p for p in present if p["name"] not in wanted]
 
 
 def _is_of_key(index: Index) -> bool:
@@ -250,138 +219,3 @@ def _becomes(present: Index, wanted: Index) -> bool:
     loses_unique = present.get("unique", False) and not wanted.get("unique", False)
     loses_expiry = "expireAfterSeconds" in present and "expireAfterSeconds" not in wanted
     return not loses_unique and not loses_expiry
-
-
-class _Conversion:
-    """Turns the inert indexes of one collection into what they are on the source."""
-
-    def __init__(
-        self, deployment: Deployment, namespace: Namespace, present: Sequence[Index]
-    ) -> None:
-        self._deployment = deployment
-        self._namespace = namespace
-        self._present = {p["name"]: p for p in present}
-        self._unfinished: list[Unfinished] = []
-
-    def to(self, readiness: Readiness, indexes: Sequence[Index]) -> list[Unfinished]:
-        for index in indexes:
-            try:
-                self._guard(index)
-                if readiness is Readiness.COMPLETE:
-                    self._complete(index)
-                elif self._is_small:
-                    self._check(index)
-            except WriteRefused as exc:
-                self._give_up(index, str(exc))
-        return self._unfinished
-
-    def _guard(self, index: Index) -> None:
-        """From now on no document may be written that breaks a unique index."""
-        present = self._present.get(index["name"])
-        if present is None:
-            # Unique and not unique on the same key: only now do the two differ.
-            self._build_as_is(index)
-        elif not index.get("unique") or present.get("unique") or present.get("prepareUnique"):
-            return
-        else:
-            try:
-                self._modify(index, prepareUnique=True)
-            except WriteRefused as exc:
-                if code_of(exc) != _INVALID_OPTIONS:
-                    raise
-                # The target is older than 6.0 and cannot turn an index into a unique one.
-                _drop(self._deployment, self._namespace, index["name"])
-                self._build_as_is(index)
-
-    def _check(self, index: Index) -> None:
-        """Give up on a prepared index that could not be made unique."""
-        present = self._present[index["name"]]
-        if not index.get("unique") or present.get("unique"):
-            return
-        try:
-            self._modify(index, dry_run=True, unique=True)
-        except WriteRefused as exc:
-            if code_of(exc) != _CANNOT_CONVERT:
-                raise
-            self._give_up(index, f"documents have the same value: {_conflicts(exc)}")
-
-    @cached_property
-    def _is_small(self) -> bool:
-        command = {"count": self._namespace.collection}
-        doing = f"count {self._namespace}"
-        reply = self._deployment.decoded(self._namespace.database, command, doing=doing)
-        return int(reply["n"]) <= _CHECKED_DOCUMENTS
-
-    def _build_as_is(self, index: Index) -> None:
-        form = {**inert(index), "unique": bool(index.get("unique"))}
-        name = index["name"]
-        try:
-            _create(self._deployment, self._namespace, [form])
-        except WriteRefused:
-            if not any(identity(p) == identity(index) for p in self._others(name)):
-                _create(self._deployment, self._namespace, [inert(index)])
-            raise
-        self._present[name] = form
-
-    def _others(self, name: str) -> list[Index]:
-        return [p for n, p in self._present.items() if n != name]
-
-    def _complete(self, index: Index) -> None:
-        present = self._present[index["name"]]
-        if index.get("unique") and not present.get("unique"):
-            self._make_unique(index)
-        if present.get("prepareUnique") and not _is_guarded(index):
-            self._modify(index, prepareUnique=False)
-        if index.get("prepareUnique") and not present.get("prepareUnique"):
-            self._modify(index, prepareUnique=True)
-        changes: dict[str, Any] = {}
-        if index.get("expireAfterSeconds") != present.get("expireAfterSeconds"):
-            changes["expireAfterSeconds"] = index.get("expireAfterSeconds")
-        if bool(index.get("hidden")) != bool(present.get("hidden")):
-            changes["hidden"] = bool(index.get("hidden"))
-        if changes:
-            self._modify(index, **changes)
-
-    def _make_unique(self, index: Index) -> None:
-        try:
-            self._modify(index, unique=True)
-        except WriteRefused as exc:
-            if code_of(exc) != _CANNOT_CONVERT:
-                raise
-            self._modify(index, prepareUnique=False)
-            self._give_up(index, f"documents have the same value: {_conflicts(exc)}")
-
-    def _modify(self, index: Index, *, dry_run: bool = False, **changes: object) -> None:
-        name = index["name"]
-        command: dict[str, Any] = {
-            "collMod": self._namespace.collection,
-            "index": {"name": name, **changes},
-        }
-        if dry_run:
-            command["dryRun"] = True
-        doing = f"change index {name} of {self._namespace}"
-        alter(self._deployment, self._namespace.database, command, doing=doing)
-
-    def _give_up(self, index: Index, reason: str) -> None:
-        self._unfinished.append(Unfinished(self._namespace, f"index {index['name']}", reason))
-
-
-def _is_guarded(index: Index) -> bool:
-    return bool(index.get("unique") or index.get("prepareUnique"))
-
-
-def _conflicts(error: LimosaError) -> str:
-    cause = error.__cause__
-    details: Any = cause.details if isinstance(cause, OperationFailure) else None
-    if isinstance(details, RawBSONDocument):
-        details = bson.decode(details.raw, PLAIN)
-    groups = [group.get("ids", []) for group in (details or {}).get("violations", [])]
-    named = 0
-    texts = []
-    for ids in groups:
-        ids = ids[: _NAMED_KEYS - named]
-        named += len(ids)
-        if ids:
-            texts.append("_id " + ", ".join(readable(key_for(i)) for i in ids))
-    more = " and more" if sum(map(len, groups)) > named else ""
-    return "; ".join(texts) + more

@@ -12,6 +12,7 @@ from ...model import Namespace
 from .commands import code_of
 from .errors import UNAUTHORIZED
 from .probe import Probe
+from .timeseries import stored_as
 
 #: On every collection that is migrated, by role of the deployment.
 _ON_COLLECTIONS = {
@@ -32,6 +33,36 @@ _ON_COLLECTIONS = {
         "collStats",
     ),
 }
+#: On the buckets of a time-series collection, which no role on a single database reaches.
+_ON_BUCKETS = {
+    "source": ("find",),
+    "target": (
+        "find",
+        "insert",
+        "update",
+        "remove",
+        "bypassDocumentValidation",
+        "createIndex",
+        "dropIndex",
+        "listIndexes",
+        "collMod",
+    ),
+}
+#: To carry users and roles over, and the role that has all of it.
+_ON_ACCOUNTS = {
+    "source": (
+        ("find", Namespace("admin", "system.roles")),
+        ("find", Namespace("admin", "system.users")),
+    ),
+    "target": (
+        ("createRole", Namespace("*", "*")),
+        ("grantRole", Namespace("*", "*")),
+        ("insert", Namespace("admin", "system.users")),
+    ),
+}
+_ROLE_FOR_ACCOUNTS = {"source": "backup", "target": "restore"}
+#: To create a capped collection.
+_CAPPING = "convertToCapped"
 _ON_DATABASES = ("listCollections",)
 #: On all that the change stream covers: the deployment, or one database of it.
 _ON_STREAM = ("find", "changeStream")
@@ -47,10 +78,26 @@ _SUFFICIENT_ROLES_ON_ONE = {
     "target": "the roles readWrite and dbAdmin on {}",
 }
 _EVERYTHING = Namespace("*", "*")
+_BUCKETS_HINT = (
+    '; the resource {db: …, system_buckets: ""} stands for the buckets of a database, also those '
+    "of collections made meanwhile"
+)
 
 
-def check_privileges(probe: Probe, role: str, namespaces: Sequence[Namespace]) -> Iterator[Finding]:
-    """Name exactly what the user may not do and has to, on *namespaces* or, if none, on all."""
+def check_privileges(
+    probe: Probe,
+    role: str,
+    namespaces: Sequence[Namespace],
+    *,
+    capped: Sequence[Namespace] = (),
+    series: Sequence[Namespace] = (),
+) -> Iterator[Finding]:
+    """
+    Name exactly what the user may not do and has to, on *namespaces* or, if none, on all.
+
+    To create those that are *capped* takes another privilege; the measurements of time *series*
+    lie in buckets, which take privileges of their own.
+    """
     status = probe.ask(
         "admin", {"connectionStatus": 1, "showPrivileges": True}, doing="ask for the privileges"
     )["authInfo"]
@@ -62,12 +109,17 @@ def check_privileges(probe: Probe, role: str, namespaces: Sequence[Namespace]) -
     yield Finding("authentication", "ok", f"authenticated as {user}")
     held = Privileges(status["authenticatedUserPrivileges"])
     missing = list(_missing(held, role, namespaces))
+    if role == "target":
+        missing += [f"{_CAPPING} on {n}" for n in capped if not held.on(_CAPPING, n)]
+    of_buckets = list(_missing_on_buckets(held, role, series))
+    missing += of_buckets
     if missing:
         yield Finding(
             "privileges",
             "error",
             f"{user} lacks {', '.join(missing)}",
-            f"grant these, or {_sufficient(role, namespaces)}",
+            f"grant these, or {_sufficient(role, () if of_buckets else namespaces)}"
+            + (_BUCKETS_HINT if of_buckets else ""),
         )
     else:
         yield Finding("privileges", "ok", f"{user} has all that are needed")
@@ -96,6 +148,27 @@ def _check_reading(
             f"{user} lacks useUUID on the cluster: collections are read by name, and their "
             "identity is checked with every batch",
             "grant it, or the role clusterMonitor on admin, for less work on the source",
+        )
+
+
+def examine_accounts(uri: str, role: str) -> Iterator[Finding]:
+    """Name exactly what the user lacks to carry users and roles over, at one end."""
+    with Probe(uri) as probe:
+        command = {"connectionStatus": 1, "showPrivileges": True}
+        status = probe.ask("admin", command, doing="ask for the privileges")["authInfo"]
+        if not status["authenticatedUsers"]:
+            return  # everybody may do everything
+        users = ", ".join(f"{u['user']}@{u['db']}" for u in status["authenticatedUsers"])
+        held = Privileges(status["authenticatedUserPrivileges"])
+        missing = [f"{a} on {n}" for a, n in _ON_ACCOUNTS[role] if not held.on(a, n)]
+        if not missing:
+            yield Finding("accounts", "ok", f"{users} may carry users and roles over")
+            return
+        yield Finding(
+            "accounts",
+            "error",
+            f"{users} lacks {', '.join(missing)}, which --accounts needs",
+            f"grant these, or the role {_ROLE_FOR_ACCOUNTS[role]} on admin; or leave accounts out",
         )
 
 
@@ -140,17 +213,33 @@ class Privileges:
         """Whether *action* is allowed; ``*`` stands for all databases or collections."""
         return any(action in p["actions"] for p in self.listed if _covers(p["resource"], namespace))
 
+    def on_buckets(self, action: str, series: Namespace) -> bool:
+        """Whether *action* is allowed on the buckets of a time-series collection."""
+        stored = stored_as(series, {"timeseries": True})
+        return self.on(action, stored) or any(
+            action in p["actions"] for p in self.listed if _covers_buckets(p["resource"], series)
+        )
+
+
+def _covers_buckets(resource: Mapping[str, Any], series: Namespace) -> bool:
+    if "system_buckets" not in resource:
+        return False
+    return resource.get("db", "") in {"", series.database} and resource["system_buckets"] in {
+        "",
+        series.collection,
+    }
+
 
 def _covers(resource: Mapping[str, Any], namespace: Namespace) -> bool:
     if resource.get("anyResource"):
         return True
     if "db" not in resource or "collection" not in resource:
         return False
-    # An empty name stands for all that are not the system's.
-    return resource["db"] in {"", namespace.database} and resource["collection"] in {
-        "",
-        namespace.collection,
-    }
+    if resource["db"] not in {"", namespace.database}:
+        return False
+    if not resource["collection"]:  # stands for all that are not the system's
+        return not namespace.collection.startswith("system.")
+    return bool(resource["collection"] == namespace.collection)
 
 
 def _stream_for(held: Privileges, namespaces: Sequence[Namespace]) -> Namespace:
@@ -174,6 +263,14 @@ def _missing(held: Privileges, role: str, namespaces: Sequence[Namespace]) -> It
         for action in _ON_DATABASES:
             if not held.on(action, Namespace(database, "*")):
                 yield f"{action} on {database}.*"
+
+
+def _missing_on_buckets(held: Privileges, role: str, series: Iterable[Namespace]) -> Iterator[str]:
+    for each in series:
+        stored = stored_as(each, {"timeseries": True})
+        for action in _ON_BUCKETS[role]:
+            if not held.on_buckets(action, each):
+                yield f"{action} on {stored}"
 
 
 def _missing_in(

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Collection as Some
 from collections.abc import Iterator, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from functools import partial
 from typing import Any
 
 import bson
@@ -14,7 +12,7 @@ from bson import Binary, MaxKey, MinKey
 from bson.raw_bson import RawBSONDocument
 
 from ...canonical import id_in, key_for, key_of
-from ...errors import AccessDenied, CollectionGone, TransientError
+from ...errors import TransientError
 from ...limits import Load
 from ...model import (
     Batch,
@@ -29,19 +27,19 @@ from ...model import (
     Query,
     Slice,
 )
-from ...slices import documents_of
-from . import accounts, blocking, timeseries, views
-from .deployment import PLAIN, Deployment
+from . import accounts, blocking, sharding, timeseries, views
+from .deployment import Deployment
+from .listing import Listing
 from .load import LoadMeter
 from .secondaries import Secondaries
 
 #: A batch of the copy: large enough that a round trip costs little, small enough that a
 #: few of them in flight stay far below the memory we promise.
-_BATCH_BYTES = 4 * 1024 * 1024
+_BATCH_BYTES = 3_900_000
 _BATCH_DOCUMENTS = 5_000
 _MIN_KEY, _MAX_KEY = key_for(MinKey()), key_for(MaxKey())
-#: Two questions are asked about each collection, and there may be thousands.
-_DESCRIBED_AT_ONCE = 8
+#: A batch that fails is asked for in halves, but never in more parts than these.
+_SMALLEST_SHARE = 64
 #: Sampled keys for each cut: the parts then differ in size by about a third.
 _SAMPLES_PER_CUT = 8
 #: ``$sample`` reads at random only below 5 % of a collection; above, it scans.
@@ -56,10 +54,16 @@ class MongoReader:
         self._database = database
         self._meter = LoadMeter(deployment)
         self._secondaries = Secondaries(deployment.uri, deployment)
+        self._listing = Listing(deployment, database=database)
+        self._narrowed: dict[str, int] = {}  # documents of a batch, where more did not come
 
     def ping(self) -> None:
         """Return once the primary has answered."""
         self._deployment.run("admin", {"hello": 1}, doing="ping")
+
+    def is_sharded(self) -> bool:
+        """Whether collections can be spread over shards here."""
+        return self._deployment.is_router
 
     def load(self) -> Load:
         """Return how busy the primary is, and how far the slowest member is behind."""
@@ -72,17 +76,18 @@ class MongoReader:
 
     def process_id(self) -> object:
         """Return what tells the primary's process from all others, None if it does not say."""
+        if self._deployment.is_router:
+            return sharding.cluster_id(self._deployment)
         hello = self._deployment.decoded("admin", {"hello": 1}, doing="ask which process it is")
         return hello.get("topologyVersion", {}).get("processId")
 
     def identities(self) -> Mapping[Namespace, str]:
         """Return the UUID of each collection by its present name."""
-        return {
-            Namespace(database, timeseries.known_as(e["name"])): e["info"]["uuid"].hex()
-            for database in self._deployment.databases()
-            if self._database in {None, database}
-            for e in self._entries(database)
-        }
+        return self._listing.identities()
+
+    def namespaces(self) -> list[Namespace]:
+        """Return the names of the user collections, which asks nothing about each."""
+        return self._listing.namespaces()
 
     def check_blocking(self, *, bypass: bool) -> None:
         """
@@ -112,15 +117,11 @@ class MongoReader:
 
         Views hold no documents, and the system's collections are its own affair.
         """
-        databases = [d for d in self._deployment.databases() if self._database in {None, d}]
-        with ThreadPoolExecutor(_DESCRIBED_AT_ONCE) as pool:
-            try:
-                for database in databases:
-                    describe = partial(self._described, database)
-                    for found in pool.map(describe, list(self._entries(database))):
-                        yield from found
-            finally:
-                pool.shutdown(cancel_futures=True)
+        return self._listing.all()
+
+    def described(self, collection: Collection) -> CollectionSpec | None:
+        """Describe the collection with that UUID under its present name; None if it is gone."""
+        return self._listing.described(collection)
 
     def definitions(self, kind: DefinitionKind) -> Iterator[Definition]:
         """
@@ -131,8 +132,7 @@ class MongoReader:
         """
         if kind is not DefinitionKind.VIEW:
             return accounts.listed(self._deployment, kind)
-        databases = self._deployment.databases()
-        return views.listed(self._deployment, [d for d in databases if self._database in {None, d}])
+        return views.listed(self._deployment, self._listing.databases())
 
     def partitions(self, spec: CollectionSpec, *, documents: int) -> Iterator[Partition]:
         """
@@ -158,9 +158,13 @@ class MongoReader:
         Yield the partition's documents in order of ``_id`` (capped: of insertion).
 
         A cursor that dies on the way is opened again where it stood, once between two
-        batches; after that the error is the caller's.
+        batches; after that the error is the caller's. With each, batches are halved: on a slow
+        network one may be too large to come within the driver's time-out, however often it is
+        asked for.
         """
         bounds = Bounds.decode(partition.bounds)
+        smallest = max(1, bounds.batch // _SMALLEST_SHARE)
+        bounds = replace(bounds, batch=self._narrowed.get(partition.id, bounds.batch))
         last: Batch | None = None
         seen: Key | None = None
         while True:
@@ -169,11 +173,14 @@ class MongoReader:
                     last, seen = (batch if seen is None else _without(batch, seen)), None
                     yield last
             except TransientError:
-                if bounds.natural or last is None or not last.documents:
+                narrowed = max(smallest, bounds.batch // 2)
+                self._narrowed[partition.id] = narrowed
+                if bounds.natural or last is None or not last.raw:
                     raise
-                seen = key_of(last.documents[-1].raw)
-                bounds, last = replace(bounds, low=seen), None
+                seen = key_of(last.raw[-1])
+                bounds, last = replace(bounds, low=seen, batch=narrowed), None
             else:
+                self._narrowed.pop(partition.id, None)
                 return
 
     def lookup(self, collection: Collection, keys: Some[Key]) -> Mapping[Key, Document]:
@@ -197,8 +204,10 @@ class MongoReader:
             batch_size=_BATCH_DOCUMENTS,
             collection=collection,
         ):
-            for document in documents_of(batch.array):
+            for document in batch.raw:
                 key = key_of(document)
+                if key in found:
+                    raise sharding.twins(collection, key)
                 if key in wanted:
                     found[key] = Slice(document)
         self._check_there(collection, found)
@@ -212,78 +221,6 @@ class MongoReader:
         # nothing to check.
         if collection.id and not found and not self._deployment.finds_by_uuid:
             self._deployment.name_of(collection)
-
-    def _entries(self, database: str) -> Iterator[dict[str, Any]]:
-        command = {"listCollections": 1, "filter": {"type": "collection"}, "cursor": {}}
-        doing = f"list the collections of {database}"
-        for batch in self._deployment.batches(
-            database, command, doing=doing, batch_size=_BATCH_DOCUMENTS
-        ):
-            for document in batch.documents:
-                entry: dict[str, Any] = bson.decode(document.raw, PLAIN)
-                if timeseries.is_migrated(entry["name"]):
-                    yield entry
-
-    def _described(self, database: str, entry: Mapping[str, Any]) -> list[CollectionSpec]:
-        """Return the collection listed as *entry*, or nothing if it was dropped since."""
-        stored = Namespace(database, entry["name"])
-        options = entry.get("options", {})
-        is_buckets = timeseries.is_buckets(stored.collection)
-        stats: dict[str, Any] = {}
-        indexes: list[dict[str, Any]] = []
-        try:
-            stats = self._sizes(stored)
-            indexes = self._indexes(stored)
-        except CollectionGone:
-            return []
-        except AccessDenied:
-            # The right to read a database does not extend to its buckets. Whether they are
-            # wanted at all is decided elsewhere; reading them will be refused again.
-            if not is_buckets:
-                raise
-        uuid = entry.get("info", {}).get("uuid")
-        return [
-            CollectionSpec(
-                Collection(
-                    Namespace(database, timeseries.known_as(stored.collection)),
-                    uuid.hex() if uuid else "",
-                ),
-                options=timeseries.own_options(options) if is_buckets else options,
-                indexes=indexes,
-                documents=int(stats.get("count", stats.get("buckets", 0))),
-                size=int(stats.get("size", 0)),
-            )
-        ]
-
-    def _sizes(self, namespace: Namespace) -> dict[str, Any]:
-        command = {
-            "aggregate": namespace.collection,
-            "pipeline": [
-                {"$collStats": {"storageStats": {}}},
-                {
-                    "$project": {
-                        "count": "$storageStats.count",
-                        "size": "$storageStats.size",
-                        "buckets": "$storageStats.timeseries.bucketCount",
-                    }
-                },
-            ],
-            "cursor": {},
-        }
-        reply = self._deployment.decoded(namespace.database, command, doing=f"measure {namespace}")
-        found = reply["cursor"]["firstBatch"]
-        return found[0] if found else {}
-
-    def _indexes(self, namespace: Namespace) -> list[dict[str, Any]]:
-        command = {"listIndexes": namespace.collection, "cursor": {"batchSize": 1_000}}
-        reply = self._deployment.decoded(
-            namespace.database, command, doing=f"list the indexes of {namespace}"
-        )
-        return [
-            i
-            for i in reply["cursor"]["firstBatch"]
-            if i["key"] != {"_id": 1} and not i.get("clustered")
-        ]
 
     def _cuts(self, spec: CollectionSpec, count: int) -> list[Key]:
         namespace = timeseries.stored_as(spec.collection.namespace, spec.options)
@@ -302,7 +239,7 @@ class MongoReader:
         for batch in self._deployment.batches(
             namespace.database, command, doing=f"cut {namespace}", batch_size=_BATCH_DOCUMENTS
         ):
-            sampled |= dict.fromkeys(key_of(d.raw) for d in batch.documents)
+            sampled |= dict.fromkeys(map(key_of, batch.raw))
         # Nothing comes before the one or after the other, and no bound may be both ends.
         sampled.pop(_MIN_KEY, None)
         sampled.pop(_MAX_KEY, None)
@@ -331,6 +268,8 @@ class MongoReader:
             command["min"] = RawBSONDocument(bounds.low)
         if (query := _both(filter, collection.where)) is not None:
             command["filter"] = query
+        if self._deployment.is_router and not bounds.natural:
+            command["sort"] = {"_id": 1}  # or the shards' documents come as they are ready
         if bounds.high is not None:
             command["max"] = RawBSONDocument(bounds.high)
         return self._secondaries.read(
@@ -392,5 +331,4 @@ def _both(query: Document | None, where: Query | None) -> Document | None:
 
 def _without(batch: Batch, key: Key) -> Batch:
     """Return *batch* less its first document, if that has *key*."""
-    first = batch.documents[0]
-    return Batch.of(batch.documents[1:]) if key_of(first.raw) == key else batch
+    return Batch.of(batch.documents[1:]) if key_of(batch.raw[0]) == key else batch

@@ -1,4 +1,4 @@
-"""Reading whole collections from secondaries, where the connection string asks for it."""
+"""Reading whole collections from secondaries, where the connection string or a person says so."""
 
 from __future__ import annotations
 
@@ -15,16 +15,18 @@ from pymongo.uri_parser import parse_uri
 
 from ...errors import ConnectionLost, TransientError
 from ...model import Batch
+from ...settings import ReadFrom
 from .deployment import Deployment
 
 #: Seconds for which a member that failed is left alone.
 _AVOID_SECONDS = 30.0
 _MODES = frozenset({"secondary", "secondaryPreferred", "nearest"})
+_PREFERENCE = frozenset({"readpreference", "readpreferencetags", "maxstalenessseconds"})
 _PARTS = re.compile(r"(mongodb(?:\+srv)?)://([^@/?]*@)?[^/?]*(/[^?]*)?(?:\?(.*))?", re.DOTALL)
 #: Of a set, not of one member; or about choosing one, which is done here.
 _OF_THE_SET = frozenset(
     {
-        *("replicaset", "readpreference", "readpreferencetags", "maxstalenessseconds"),
+        *("replicaset", *_PREFERENCE),
         *("directconnection", "srvmaxhosts", "srvservicename", "loadbalanced"),
     }
 )
@@ -98,6 +100,21 @@ class Secondaries:
             msg = f"{self._primary.identity}: no secondary with the tags asked for is there"
             raise ConnectionLost(msg)
         return "", self._primary
+
+
+def reading_from(uri: str, whom: ReadFrom) -> str:
+    """Return *uri* with a ``readPreference`` for *whom*; one that wants secondaries stays."""
+    place, _, query = uri.partition("?")
+    given = [(o.partition("=")[0].lower(), o) for o in query.split("&") if o]
+    if whom is ReadFrom.PRIMARY:
+        kept = [o for name, o in given if name not in _PREFERENCE]
+    elif any(n == "readpreference" and o.partition("=")[2] in _MODES for n, o in given):
+        return uri
+    else:
+        kept = [o for name, o in given if name != "readpreference"]
+        kept.append("readPreference=secondaryPreferred")
+    separator = "" if "/" in place.partition("://")[2] else "/"
+    return f"{place}{separator}?{'&'.join(kept)}" if kept else place
 
 
 def at_member(uri: str, address: str) -> str:

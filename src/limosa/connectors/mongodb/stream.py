@@ -12,7 +12,8 @@ import bson
 from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
-from ...errors import PositionLost, TransientError
+from ...canonical import key_of
+from ...errors import PermanentError, PositionLost, TransientError
 from ...model import (
     ChangeBatch,
     Collection,
@@ -24,8 +25,8 @@ from ...model import (
     SchemaVerb,
 )
 from ...slices import starts_of
-from . import timeseries
-from .deployment import PLAIN, Cursor, Deployment, as_datetime
+from . import sharding, timeseries
+from .deployment import PLAIN, Cursor, Deployment, as_datetime, is_migrated
 
 #: How long the server holds an answer back for want of changes; also what a commit may have
 #: to wait until the stream has said that nothing else came.
@@ -56,6 +57,7 @@ _VERBS = {
     "createIndexes": SchemaVerb.CREATE_INDEXES,
     "dropIndexes": SchemaVerb.DROP_INDEXES,
     "modify": SchemaVerb.MODIFY,
+    "shardCollection": SchemaVerb.MODIFY,
 }
 _int32 = struct.Struct("<i").unpack_from
 
@@ -103,7 +105,7 @@ class ChangeStream:
             )
             while True:
                 cursor = Cursor.of(reply)
-                yield from _decoded(cursor)
+                yield from _decoded(cursor, has_shard_keys=self._deployment.is_router)
                 if not cursor.id:
                     msg = f"{self._deployment.identity}: the change stream was closed"
                     raise TransientError(msg)
@@ -127,7 +129,7 @@ class ChangeStream:
         }
 
 
-def _decoded(cursor: Cursor) -> Iterator[ChangeBatch]:
+def _decoded(cursor: Cursor, *, has_shard_keys: bool = False) -> Iterator[ChangeBatch]:
     """Yield the changes of one answer: keys joined up to each schema change, then the rest."""
     token = ResumeToken(cursor.token)
     array = cursor.array
@@ -137,7 +139,7 @@ def _decoded(cursor: Cursor) -> Iterator[ChangeBatch]:
         return
     changes: dict[Collection, dict[Key, Document | None]] = {}
     collections: dict[bytes, dict[Key, Document | None]] = {}
-    count, last = 0, 0
+    count, last, first = 0, 0, events[0]
     for start in events:
         at = start + 9 + _int32(array, start + 9)[0]
         if array[at : at + 3] == b"\x03k\x00":
@@ -147,18 +149,25 @@ def _decoded(cursor: Cursor) -> Iterator[ChangeBatch]:
             if keys is None:
                 collection = _event(array, start).collection
                 keys = collections[uuid] = changes.setdefault(collection, {})
-            keys[array[at + 3 : end]] = None  # type: ignore[index] # a Key; calling costs
+            if has_shard_keys:
+                keys[key_of(array[at + 3 : end])] = None
+            else:
+                keys[array[at + 3 : end]] = None  # type: ignore[index] # a Key; calling costs
             count, last = count + 1, start
             continue
         event = _event(array, start)
         if count:
             # Not the token of this event: a reader that resumes after the batch must see it.
             token_before = _event(array, last).token
-            yield ChangeBatch(token_before, _before(event.time), changes, events=count)
+            yield ChangeBatch(
+                token_before, _before(event.time), changes, events=count, size=start - first
+            )
             changes, collections, count = {}, {}, 0
-        yield from _schema_change(event)
+        first = start + _int32(array, start)[0]
+        yield from _schema_change(event, size=first - start)
     if count:
-        yield ChangeBatch(token, _before(as_datetime(time_of(token))), changes, events=count)
+        until = _before(as_datetime(time_of(token)))
+        yield ChangeBatch(token, until, changes, events=count, size=len(array) - first)
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,22 +194,29 @@ def _event(array: bytes, start: int) -> Event:
     return Event(ResumeToken(raw[9 : 9 + _int32(raw, 9)[0]]), bson.decode(raw, PLAIN))
 
 
-def _schema_change(event: Event) -> Iterator[ChangeBatch]:
+def _schema_change(event: Event, *, size: int) -> Iterator[ChangeBatch]:
     fields = event.fields
     kind = fields["o"]
     if kind == "invalidate":
         # The stream ends with its database; only after this token can it be opened again.
         yield ChangeBatch(event.token, _before(event.time))
         return
+    if kind == "reshardCollection":
+        # It has a new identity, under which no later change would be known.
+        name = f"{fields['n']['db']}.{fields['n']['coll']}"
+        msg = f"read the change stream: {name} was given another shard key, or moved, meanwhile"
+        raise PermanentError(msg, hint="start anew: `limosa cleanup --force`, and drop the target")
     verb = _VERBS.get(kind)
     if verb is None or "u" not in fields:
         return  # dropDatabase: its collections were dropped one by one; views have no UUID
     stored = fields["n"]["coll"]
-    if not timeseries.is_migrated(stored):
+    if not (timeseries.is_migrated(stored) and is_migrated(fields["n"]["db"])):
         return
     detail = fields.get("d") or {}
     if timeseries.is_buckets(stored):
         detail = timeseries.own_change(verb, detail, fields.get("b") or {})
+    if kind == "shardCollection":
+        detail = sharding.told_by(detail)
     to = fields.get("to")
     change = SchemaChange(
         verb,
@@ -208,7 +224,7 @@ def _schema_change(event: Event) -> Iterator[ChangeBatch]:
         detail=detail,
         to=Namespace(to["db"], to["coll"]) if to and verb is SchemaVerb.RENAME else None,
     )
-    yield ChangeBatch(event.token, _before(event.time), schema=change, events=1)
+    yield ChangeBatch(event.token, _before(event.time), schema=change, events=1, size=size)
 
 
 def _before(time: datetime) -> datetime:

@@ -8,10 +8,11 @@ from contextlib import AbstractContextManager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from typing import Any, assert_never
 
-from bson import Binary
+import bson
+from bson import Binary, MaxKey, MinKey
 
 from ...connector import Build, Readiness
-from ...errors import CollectionGone
+from ...errors import CollectionGone, WriteRefused
 from ...model import (
     Batch,
     Collection,
@@ -21,24 +22,27 @@ from ...model import (
     Document,
     Key,
     Namespace,
+    Partition,
     SchemaChange,
     SchemaVerb,
     Unfinished,
 )
-from . import accounts, indexes, options, timeseries, views
+from . import accounts, conversion, indexes, options, sharding, timeseries, views
 from .commands import alter
-from .deployment import Deployment
-from .reader import MongoReader
+from .deployment import PLAIN, Deployment
+from .guarding import Guards
+from .reader import Bounds, MongoReader
 from .relaxing import relax
 from .writes import Writer
 
 
 class MongoTarget(MongoReader):
-    """Where the data goes: a replica set of version 5.0 or later."""
+    """Where the data goes: a replica set or sharded cluster of version 5.0 or later."""
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
         self._writer = Writer(deployment)
+        self._guards = Guards(deployment)
         self._places: dict[Namespace, Place] = {}
         self._placing = threading.Lock()
         self._moves = 0
@@ -53,7 +57,9 @@ class MongoTarget(MongoReader):
         """
         namespace = spec.collection.namespace
         options.create(self._deployment, namespace, spec.options)
-        self._places.pop(namespace, None)
+        sharding.shard(self._deployment, namespace, spec.options, spec.indexes)
+        with self._placing:
+            self._places[namespace] = Place.of(namespace, spec.options)
 
     def write(self, namespace: Namespace, batch: Batch) -> None:
         """
@@ -64,7 +70,7 @@ class MongoTarget(MongoReader):
         """
         place = self._place(namespace)
         with self._ordered(place):
-            self._writer.insert(place.stored, batch)
+            self._let_in(place.stored, lambda: self._writer.insert(place.stored, batch))
 
     def apply(self, namespace: Namespace, states: Mapping[Key, Document | None]) -> None:
         """
@@ -76,8 +82,12 @@ class MongoTarget(MongoReader):
         place = self._place(namespace)
         with self._ordered(place):
             self._writer.delete(place.stored, [k for k, d in states.items() if d is None])
-            present = ((k, d) for k, d in states.items() if d is not None)
-            self._writer.replace(place.stored, present)
+            self._let_in(
+                place.stored,
+                lambda: self._writer.replace(
+                    place.stored, ((k, d) for k, d in states.items() if d is not None)
+                ),
+            )
 
     def evolve(self, change: SchemaChange) -> None:
         """
@@ -90,6 +100,7 @@ class MongoTarget(MongoReader):
         match change.verb:
             case SchemaVerb.CREATE:
                 options.create(self._deployment, namespace, change.detail)
+                sharding.shard(self._deployment, namespace, change.detail)
             case SchemaVerb.DROP:
                 self._drop(namespace)
             case SchemaVerb.RENAME:
@@ -103,8 +114,11 @@ class MongoTarget(MongoReader):
                 indexes.drop(self._deployment, stored, _indexes_of(change))
             case SchemaVerb.MODIFY:
                 options.modify(self._deployment, namespace, change.detail)
+                sharding.shard(self._deployment, namespace, change.detail)
             case _:
                 assert_never(change.verb)
+        self._guards.forget(*filter(None, (namespace, change.to)))
+        self._writer.forget_keys()
         with self._placing:
             self._places.clear()
             self._moves += 1
@@ -120,12 +134,31 @@ class MongoTarget(MongoReader):
         stored = timeseries.stored_as(namespace, spec.options)
         unfinished: list[Unfinished] = []
         if not spec.leaves_indexes:
-            found = indexes.finish(self._deployment, stored, spec.indexes, readiness)
+            wanted = sharding.with_supporting(spec.indexes, self._writer.shard_key(stored))
+            with self._guards.settled(stored) as guarded:
+                found = conversion.finish(
+                    self._deployment,
+                    stored,
+                    wanted,
+                    readiness,
+                    guarded=guarded,
+                    leaves_hashed=spec.leaves_hashed,
+                )
             unfinished = [replace(u, namespace=namespace) for u in found]
         if readiness is Readiness.COMPLETE:
             found = options.complete(self._deployment, namespace, spec.options)
             unfinished += [u for u in found if u not in unfinished]
         return unfinished
+
+    def constrain(self, spec: CollectionSpec) -> Sequence[Unfinished]:
+        """
+        Enforce unique values from now on, unless or until a change is in the way of that.
+
+        Raises:
+            WriteRefused: the target does not do it.
+        """
+        # Buckets of a time series have no unique index: they lie where their name says.
+        return self._guards.constrain(spec.collection.namespace, spec.indexes)
 
     def define(
         self, definitions: Sequence[Definition], *, target_of: Callable[[Namespace], Namespace]
@@ -152,6 +185,12 @@ class MongoTarget(MongoReader):
         """
         return indexes.builds(self._deployment)
 
+    def range_of(self, partition: Partition) -> tuple[Any, Any]:
+        """Return the bounds of *partition* as values of ``_id``, MinKey and MaxKey at the ends."""
+        bounds = Bounds.decode(partition.bounds)
+        low, high = (k and bson.decode(k, PLAIN)["_id"] for k in (bounds.low, bounds.high))
+        return MinKey() if bounds.low is None else low, MaxKey() if bounds.high is None else high
+
     def relax(self, spec: CollectionSpec) -> None:
         """
         Have no value unique and nothing expire until `finish`; a missing collection is fine.
@@ -160,6 +199,7 @@ class MongoTarget(MongoReader):
             WriteRefused: the target does not do it.
         """
         namespace = spec.collection.namespace
+        self._guards.forget(namespace)
         relax(self._deployment, namespace, timeseries.stored_as(namespace, spec.options))
 
     def _address(self, collection: Collection) -> str | Binary:
@@ -170,6 +210,16 @@ class MongoTarget(MongoReader):
     def _ordered(self, place: Place) -> AbstractContextManager[object]:
         """Keep the order of a capped collection's documents: no two commands at a time."""
         return self._one_by_one if place.is_capped else nullcontext()
+
+    def _let_in(self, stored: Namespace, write: Callable[[], None]) -> None:
+        """Have *write* done, also where an index stands against it before its time."""
+        while True:
+            seen = self._guards.changes(stored)
+            try:
+                return write()
+            except WriteRefused:
+                if not self._guards.lift(stored, since=seen):
+                    raise
 
     def _place(self, namespace: Namespace) -> Place:
         place = self._places.get(namespace)

@@ -4,8 +4,10 @@ import { Collections } from "./collections.js";
 import { Connection } from "./connection.js";
 import { Curve, peaks, rates } from "./curve.js";
 import { Dialogs } from "./dialogs.js";
-import { clock, count, duration, left, moment, percent, plural, short, size } from "./format.js";
+import { clock, count, duration, left, percent, plural, short, size } from "./format.js";
 import { Log } from "./log.js";
+import { ownRow, past, row } from "./rows.js";
+import { Steps } from "./steps.js";
 
 const $ = (id) => document.getElementById(id);
 
@@ -13,6 +15,9 @@ const $ = (id) => document.getElementById(id);
 const MOST_SAMPLES = 4000;
 const COLLECTIONS_EVERY = 3000;
 const PAST_EVERY = 30000;
+
+// Of the verbs of a state the one whose refusal a person wants to have explained.
+const AWAITED = { RUNNING: "commit", FAILED: "resume", COMMITTED: "reverse" };
 
 const COLUMN = { documents: 2, events: 4, applied: 5, compared: 6, waiting: 7, lag: 8 };
 
@@ -54,9 +59,10 @@ function onStatus(body) {
   progress(body);
   figures(body);
   verification(body);
-  steps(body.steps);
+  steps.set(body.steps);
   controls(body);
   dialogs.refresh(body);
+  ownRow($("past-rows"), body);
   text("updated", `As of ${clock(new Date(body.at))}`);
 }
 
@@ -102,11 +108,14 @@ function progress(body) {
   const { progress: now, collectionCopy: copy, verification: check } = body;
   const isPlanned = Boolean(body.plannedAt);
   bar("copy-bar", "copied-percent", now.fractionCopied, isPlanned);
-  const amounts = `${count(now.copiedDocuments)} of about ${count(copy.estimatedDocuments)} documents, ${size(now.copiedBytes)}`;
+  // On the way back nothing is copied: all documents are there, and no bytes.
+  const bytes = now.copiedBytes ? `, ${size(now.copiedBytes)}` : "";
+  const amounts = `${count(now.copiedDocuments)} of about ${count(copy.estimatedDocuments)} documents${bytes}`;
   text("copied-detail", isPlanned ? amounts : "");
   text("copy-eta", body.phase === "collection copy" ? left(now.remainingSeconds) : "");
   bar("verify-bar", "verified-percent", now.fractionVerified, isPlanned && check.isEnabled);
-  text("verified-detail", check.isEnabled ? `${count(check.comparedDocuments)} documents compared` : "switched off");
+  const compared = isPlanned ? `${count(check.comparedDocuments)} documents compared` : "";
+  text("verified-detail", check.isEnabled ? compared : "switched off");
   text("verify-eta", body.phase === "collection copy" ? "" : left(now.remainingSeconds));
 }
 
@@ -123,12 +132,12 @@ function figures(body) {
   text("f-rate", isCopying ? `${count(now.documentsPerSecond)}/s` : took ? `${count(now.copiedDocuments / took)}/s` : "–");
   text("f-bytes", isCopying ? `${size(now.bytesPerSecond)}/s` : took ? `on average, ${duration(took)}` : "");
   text("f-lag", duration(body.lagTimeSeconds));
-  text("f-lag-note", changes.appliedTo ? `as of ${clock(new Date(changes.appliedTo))}` : "");
+  text("f-lag-note", changes.appliedTo && body.lagTimeSeconds != null ? `as of ${clock(new Date(changes.appliedTo))}` : "");
   text("f-waiting", count(now.changesWaiting));
   text("f-applied-rate", body.plannedAt ? `${count(now.eventsCapturedPerSecond)}/s captured` : "");
-  text("f-applied", count(changes.changesApplied));
+  text("f-applied", count(body.plannedAt && changes.changesApplied));
   text("f-captured", body.plannedAt ? `${count(now.changesAppliedPerSecond)}/s, of ${count(changes.eventsCaptured)}` : "");
-  text("f-mismatches", check.isEnabled ? count(check.mismatches) : "–");
+  text("f-mismatches", check.isEnabled && body.plannedAt ? count(check.mismatches) : "–");
   $("f-mismatches").classList.toggle("is-bad", check.mismatches > 0);
   text("f-recheck", check.waitingForRecheck ? `${count(check.waitingForRecheck)} to be rechecked` : "");
   text("f-oplog", body.oplog?.remaining ?? "–");
@@ -160,41 +169,6 @@ async function mismatches(number) {
   $("mismatch-rows").replaceChildren(...found.map((m) => row([m.kind, m.namespace, [JSON.stringify(m.key), "key"]])));
 }
 
-function row(cells) {
-  const made = document.createElement("tr");
-  for (const cell of cells) {
-    const [words, kind] = Array.isArray(cell) ? cell : [cell, ""];
-    const one = document.createElement("td");
-    one.className = kind;
-    one.textContent = words;
-    made.append(one);
-  }
-  return made;
-}
-
-function steps(list) {
-  show("steps", list.length > 0);
-  const wanted = JSON.stringify(list);
-  if (steps.known === wanted) return;
-  steps.known = wanted;
-  $("step-list").replaceChildren(...list.map((step) => {
-    const item = document.createElement("li");
-    const words = [
-      [step.label, ""],
-      [step.attempts ? plural(step.attempts, "attempt") : "", "note"],
-      [step.endedAt ? duration((new Date(step.endedAt) - new Date(step.beganAt)) / 1000) : step.beganAt ? "under way" : "to come", "note"],
-      [step.lastError ?? "", "is-bad"],
-    ];
-    for (const [what, kind] of words) {
-      const part = document.createElement("span");
-      part.className = kind;
-      part.textContent = what;
-      item.append(part);
-    }
-    return item;
-  }));
-}
-
 function controls({ controls: verbs, state, clusters }) {
   const isOver = state === "COMMITTED";
   show("resume", state === "PAUSED" || state === "FAILED");
@@ -211,6 +185,14 @@ function controls({ controls: verbs, state, clusters }) {
     if (button.disabled !== (!enabled || isBusy)) button.disabled = !enabled || isBusy;
     button.title = enabled ? "" : reason;
   }
+  text("why", explained(state, verbs));
+}
+
+// A button that cannot be pressed has no title for the keyboard, nor for a finger.
+function explained(state, verbs) {
+  const verb = AWAITED[state];
+  if (!verb || verbs[verb].enabled) return "";
+  return `${verb[0].toUpperCase()}${verb.slice(1)}: ${verbs[verb].reason}.`;
 }
 
 // ---- History
@@ -251,11 +233,11 @@ function onClick(verb) {
 async function refreshCollections() {
   const began = performance.now();
   try {
-    collections.set(await connection.json("collections"));
+    await collections.refresh();
   } catch {
     // The connection tells that it is lost; the figures stay until it is back.
   }
-  // A hundred thousand of them are not for every moment.
+  // Sorting a hundred thousand of them is not for every moment.
   const pause = Math.max(COLLECTIONS_EVERY, 20 * (performance.now() - began));
   setTimeout(refreshCollections, document.hidden ? 4 * pause : pause);
 }
@@ -265,20 +247,13 @@ async function refreshPast() {
   try {
     const { migrations } = await connection.json("migrations");
     show("past", migrations.length > 0);
-    $("past-rows").replaceChildren(...migrations.map(past));
+    $("past-rows").replaceChildren(...migrations.map((each) => past(each, status?.name)));
+    if (status) ownRow($("past-rows"), status);
   } catch {
     // As above.
   }
   clearTimeout(refreshPast.next); // two may have been under way
   refreshPast.next = setTimeout(refreshPast, PAST_EVERY);
-}
-
-function past(each) {
-  if (each.error) return row([each.name, `unreadable: ${each.error}`, "–", "–", ["–", "r"], ["–", "r"]]);
-  const took = each.committedAt ? duration((new Date(each.committedAt) - new Date(each.startedAt)) / 1000) : "–";
-  const made = row([each.name, each.state, moment(each.startedAt), took, [count(each.documents), "r"], [count(each.mismatches), "r"]]);
-  if (each.name === status?.name) made.setAttribute("aria-current", "true");
-  return made;
 }
 
 async function exportAll(event) {
@@ -364,7 +339,8 @@ const lag = new Curve($("chart-lag"), {
   ],
 });
 
-const collections = new Collections({ rows: $("rows"), table: $("table"), filter: $("filter"), counter: $("collections-count"), empty: $("rows-empty") });
+const collections = new Collections({ rows: $("rows"), table: $("table"), filter: $("filter"), counter: $("collections-count"), empty: $("rows-empty"), load: (path) => connection.json(path, { signal: AbortSignal.timeout(30000) }) });
+const steps = new Steps({ section: $("steps"), list: $("step-list") });
 const log = new Log({ list: $("entries"), empty: $("entries-empty") });
 const dialogs = new Dialogs({ act, status: () => status });
 const connection = new Connection({

@@ -61,8 +61,8 @@ export class Connection {
     return response;
   }
 
-  async json(path) {
-    return (await this.get(path)).json();
+  async json(path, options) {
+    return (await this.get(path, options)).json();
   }
 
   async post(verb, body = {}) {

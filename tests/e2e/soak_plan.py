@@ -1,0 +1,125 @@
+"""What happens in a round of `tests/soak.py`: it follows from the round's seed alone."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass, replace
+from typing import Any
+
+from faults import SIDES
+from pymongo import MongoClient
+
+from limosa.limits import LimitChange
+
+Client = MongoClient[dict[str, Any]]
+
+#: What may happen, and how often compared with the others.
+HAPPENINGS: dict[str, int] = {
+    "limosa killed": 8,
+    "limosa stopped": 2,
+    "killed": 2,
+    "restarted": 1,
+    "stepped down": 2,
+    "cursors killed": 2,
+    "operations killed": 2,
+    "sessions killed": 2,
+    "cut towards server": 3,
+    "cut towards client": 3,
+    "muted": 1,
+    "late": 2,
+    "silent": 1,
+    "slow": 1,
+    "commands fail": 6,
+    "index builds killed": 2,
+    "paused": 2,
+    "throttled": 2,
+    "schema changed": 5,
+}
+#: Codes of errors that pass, and commands that may meet them.
+PASSING = (6, 91, 112, 189, 262, 10107, 11600, 11602)
+COMMANDS = {
+    "source": ("find", "getMore", "aggregate", "ping", "listIndexes"),
+    "target": ("insert", "update", "delete", "createIndexes", "find", "collMod", "dropIndexes"),
+}
+#: Of all rounds; these take twice as long.
+_RETURNS = 0.12
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """Something that happens after a while."""
+
+    after: float  # seconds
+    what: str
+    side: str
+    number: int  # whatever `what` needs one for
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What happens in one round."""
+
+    seed: int
+    documents: int
+    rate: int  # writes a second
+    workers: int
+    slowed_by: int  # milliseconds of the target's commands
+    steps: tuple[Step, ...]
+    last_steps: tuple[Step, ...]  # once the commit has been asked for
+    returns: bool  # after the commit all flows back, to another one
+
+
+def plan_for(seed: int) -> Plan:
+    """Return the plan that belongs to *seed*."""
+    dice = random.Random(seed)
+    return Plan(
+        seed,
+        documents=dice.choice((200, 500, 1_500)),
+        rate=dice.choice((20, 100, 300)),
+        workers=dice.choice((1, 2, 4)),
+        slowed_by=dice.choice((0, 10, 40)),
+        steps=tuple(_step(dice) for _ in range(dice.randint(2, 6))),
+        last_steps=tuple(_last_step(dice) for _ in range(dice.randint(0, 2))),
+        returns=dice.random() < _RETURNS,
+    )
+
+
+def _step(dice: random.Random, *, spread: float = 0.5) -> Step:
+    (what,) = dice.choices(tuple(HAPPENINGS), tuple(HAPPENINGS.values()))
+    return Step(dice.uniform(0, spread), what, dice.choice(SIDES), dice.randrange(10**6))
+
+
+def _last_step(dice: random.Random) -> Step:
+    step = _step(dice, spread=0.15)
+    # The source may not change any more.
+    return replace(step, what="limosa killed") if step.what == "schema changed" else step
+
+
+def limits_for(number: int) -> LimitChange:
+    """Return limits that a round can live with."""
+    dice = random.Random(number)
+    if dice.random() < 0.3:
+        return LimitChange(is_off=True)
+    if dice.random() < 0.5:
+        return LimitChange(load_level=dice.randint(2, 4))
+    return LimitChange(documents_per_second=dice.choice((500, 2_000)))
+
+
+def change_schema(source: Client, number: int) -> None:
+    """Do one thing to collections or indexes of a database that nobody else writes to."""
+    dice = random.Random(number)
+    names = sorted(source.ledger.list_collection_names())
+    name = dice.choice(names) if names else ""
+    match dice.choice(("create", "create", "drop", "rename", "index", "write")) if name else "":
+        case "drop":
+            source.ledger.drop_collection(name)
+        case "rename":
+            source.ledger[name].rename(f"renamed{number}", dropTarget=True)
+        case "index":
+            source.ledger[name].create_index(f"field{number % 5}", unique=False)
+        case "write":
+            source.ledger[name].update_many({"_id": {"$lt": 50}}, {"$set": {"at": number}})
+        case _:
+            entries = source.ledger[f"book{number}"]
+            entries.insert_many({"_id": i, "number": i} for i in range(number % 500 + 1))
+            entries.create_index("number", unique=True)
