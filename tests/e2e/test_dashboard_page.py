@@ -227,14 +227,21 @@ def test_a_token_is_asked_for_once(browser: Browser, folder: Folder, tmp_path: P
     with served(folder, tokens=tokens) as url, tab(browser, url) as seen:
         page = seen.page
         page.goto(url)
+        page.wait_for_selector("#token-dialog[open]")
+        page.keyboard.press("Escape")
+        page.wait_for_selector("#token-dialog", state="hidden")
+        seen.shows("#headline", "Locked")
+        page.click("#unlock")
         page.fill("#token", "not the one, but as long as one")
         page.keyboard.press("Enter")
         expect(page.locator("#token-refused")).to_contain_text("token")
         page.fill("#token", READER)
         page.keyboard.press("Enter")
         seen.is_linked("live")
+        expect(page.locator("#unlock")).to_be_hidden()
         expect(page.locator("#pause")).to_be_disabled()
         assert page.locator("#pause").get_attribute("title") == "only who may steer it can do this"
+        seen.shows("#why", "Commit: only who may steer it can do this.")
         with page.expect_download() as kept:
             page.click("#export")
         assert json.loads(Path(kept.value.path()).read_text())["status"]["name"] == "prepared"
@@ -310,6 +317,9 @@ def test_a_phone(browser: Browser, folder: Folder, colours: str) -> None:
         name = page.locator("#rows tbody tr:not(.gap) td").first.bounding_box()
         assert name is not None
         assert name["width"] > 120, "names can be told apart"
+        for cut in ("#copied-detail", "#rows tbody tr:not(.gap) td >> nth=0"):
+            fits = "e => e.scrollWidth <= e.clientWidth || getComputedStyle(e).display == 'inline'"
+            assert page.locator(cut).evaluate(fits), f"{cut} is read whole"
         curve = page.locator("#chart-rate path.green:not(.area)").get_attribute("d") or ""
         assert curve.count("L") > 30
         page.click("#spans button[data-span='600']")

@@ -109,7 +109,8 @@ def test_every_answer_of_a_server(guarded: tuple[Guarded, Guarded], tmp_path: Pa
     """Whatever a server is asked, before, during and after a migration, it tells no password."""
     source, target = guarded
     target.servers.primary().client.drop_database("shop")
-    with Serving(source.uri, target.uri, tmp_path / "state") as serving:
+    options = ("--logPath", str(tmp_path), "--verbosity", "DEBUG")
+    with Serving(source.uri, target.uri, tmp_path / "state", options) as serving:
         caller = serving.caller
         caller.await_state("IDLE")
         told = _asked(serving)

@@ -34,6 +34,7 @@ def serve(*options: str | Path, ends: tuple[str, str] = ENDS) -> Ended:
         (("--loadLevel", "5"), "loadLevel"),
         (("--verbosity", "loud"), "verbosity"),
         (("--token-file", "missing"), "missing"),
+        (("--acceptDisclaimer=perhaps",), "acceptDisclaimer"),
     ],
 )
 def test_refused(options: tuple[str, ...], named: str, tmp_path: Path) -> None:

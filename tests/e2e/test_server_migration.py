@@ -305,7 +305,7 @@ def _children(parent: int) -> Iterator[int]:
 def test_log(filled: Any, tmp_path: Path) -> None:
     """The log has mongosync's lines, as JSON, and SIGUSR1 begins a new file."""
     logs = tmp_path / "logs"
-    options = ("--logPath", str(logs), "--acceptDisclaimer", "--verbosity", "1")
+    options = ("--logPath", str(logs), "--acceptDisclaimer=true", "--verbosity", "1")
     with Serving(filled.source.uri, filled.target.uri, tmp_path / "state", options) as serving:
         serving.caller.await_state("IDLE")
         serving.caller.post("start", START)

@@ -270,6 +270,28 @@ def test_streams(caller: Caller) -> None:
         assert caller.state() == "IDLE"
 
 
+def test_streams_end_with_the_server(
+    store: SqliteStore, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Pages that look on when the server stops see that, and nothing is complained of."""
+    with ExitStack() as stack:
+        with answering(tmp_path / "m") as (caller, _):
+            pages = [
+                stack.enter_context(
+                    connected(
+                        caller, b"GET /api/limosa/v1/events HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n"
+                    )
+                )
+                for _ in range(3)
+            ]
+            for page in pages:
+                assert page.recv(65536)
+
+        for page in pages:
+            told(page)
+        assert [r.getMessage() for r in caplog.records if r.levelname == "ERROR"] == []
+
+
 def test_hundred_clients(caller: Caller) -> None:
     """A hundred clients that keep their connections are all answered, again and again."""
 

@@ -14,6 +14,7 @@ from limosa.errors import ConfigError
 from limosa.history import Sample
 from limosa.model import Mismatch, MismatchKind, Namespace
 from limosa.state import Failure, Migration, State, Totals
+from limosa.steps import StepProgress
 from limosa.views.dashboard import (
     Reading,
     controls,
@@ -34,7 +35,8 @@ READY = replace(CONSISTENT, verified_at=NOW)
 def reading(migration: Migration, **more: Any) -> Reading:
     totals = more.pop("totals", Totals(documents=1_000, partitions=4))
     driven = more.pop("is_driven", True)
-    status = Status(migration, totals, NOW, is_driven=driven)
+    steps = more.pop("steps", ())
+    status = Status(migration, totals, NOW, is_driven=driven, steps=steps)
     return Reading(status=status, state=more.pop("state", migration.state), **more)
 
 
@@ -85,6 +87,22 @@ def test_somebody_is_about_to_drive(state: State, words: str) -> None:
 
     assert seen["headline"] == words
     assert seen["advice"] == "The process that drives it is starting."
+
+
+@pytest.mark.parametrize(
+    ("gave_up", "words"), [(False, "Waiting for the next attempt"), (True, "Stopped by an error")]
+)
+def test_between_two_attempts(gave_up: bool, words: str) -> None:
+    """What a run tries again by itself is no person's business yet."""
+    step = StepProgress("message", 2, attempts=1, last_error="oh", gave_up=gave_up, began_at=NOW)
+    failure = Failure("hook_failed", "oh", "run the same command again")
+    failed = replace(PLANNED, state=State.FAILED, failure=failure)
+    seen = dashboard_body(reading(failed, failure=failure, steps=[step], drives=False))
+
+    assert seen["headline"] == words
+    assert ("by itself" in seen["advice"]) is not gave_up
+    assert seen["failure"]["message"] == "oh"
+    assert not seen["controls"]["resume"]["enabled"]
 
 
 def test_failure_of_the_driving_process() -> None:

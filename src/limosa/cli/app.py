@@ -9,6 +9,7 @@ import typer
 
 from . import driving, examining, running, serving, steering, throttling, watching
 from .demo import demo_command
+from .flags import TakesFlagsWithValues
 
 app = typer.Typer(
     name="limosa",
@@ -54,5 +55,5 @@ app.command("commit")(steering.commit)
 app.command("reverse")(steering.reverse)
 app.command("throttle")(throttling.throttle)
 app.command("cleanup")(steering.cleanup)
-app.command("serve")(serving.serve)
+app.command("serve", cls=TakesFlagsWithValues)(serving.serve)
 app.command("demo")(demo_command)

@@ -29,6 +29,8 @@ REST_SECONDS = 15.0
 #: Seconds for a client to take at least so many bytes of an answer.
 TAKING_SECONDS = 30.0
 TAKEN_BYTES = 32 * 1024
+#: Seconds for answers under way when the server stops.
+STOP_SECONDS = 2.0
 
 
 class _Awaited(Enum):
@@ -63,6 +65,11 @@ class Connection(HttpToolsProtocol):
         now = self.loop.time()
         if self._is_late(now) or self._is_not_taking(now):
             self.transport.abort()
+
+    def shutdown(self) -> None:
+        """Close the connection once what is under way is answered, or takes too long."""
+        super().shutdown()
+        self.loop.call_later(STOP_SECONDS, self.transport.abort)
 
     def data_received(self, data: bytes) -> None:
         if self.transport.is_closing():

@@ -237,7 +237,8 @@ async def _stream(
     request: Request, service: Service, after: int, since: float | None
 ) -> AsyncIterator[bytes]:
     deadline = anyio.current_time() + _STREAM_SECONDS
-    while anyio.current_time() < deadline:
+    is_stopping = request.scope.get("limosa.is_stopping", bool)
+    while anyio.current_time() < deadline and not is_stopping():
         entries, samples = await anyio.to_thread.run_sync(partial(_news, service, after, since))
         yield _event("status", _body(request, service))
         if samples:

@@ -7,7 +7,7 @@ import gc
 import resource
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -15,15 +15,15 @@ from typing import Any
 
 import uvicorn
 import uvloop
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from ..errors import ConfigError
-from .connections import HEADER_SECONDS, MAX_CONNECTIONS, Connection
+from .connections import HEADER_SECONDS, MAX_CONNECTIONS, STOP_SECONDS, Connection
 
 #: Seconds that an idle connection is kept.
 _IDLE_SECONDS = 30
-#: Seconds for answers under way when the server stops.
-_STOP_SECONDS = 2
+#: Seconds until a request that goes on though its connection is gone is given up.
+_STOP_SECONDS = 2 * int(STOP_SECONDS)
 #: Seconds until a thread that looks at the state makes room for the one that answers.
 _SWITCH_SECONDS = 0.001
 #: Files that may be open: connections must not take those of the state and of both ends.
@@ -57,7 +57,7 @@ class Server:
         self.address = address
         self._socket = _bound(address)
         config = uvicorn.Config(
-            app,
+            _Ending(app, is_stopping=lambda: self._server.should_exit),
             http=Connection,
             ws="none",
             lifespan="off",
@@ -123,6 +123,26 @@ def ready_process() -> None:
     most = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(_DESCRIPTORS, hard)
     if soft != resource.RLIM_INFINITY and soft < most:
         resource.setrlimit(resource.RLIMIT_NOFILE, (most, hard))
+
+
+class _Ending:
+    """
+    Lets streams know that the server stops, by what it puts into each scope.
+
+    What is cut off then ends without a word: nobody is there to be told.
+    """
+
+    def __init__(self, app: ASGIApp, *, is_stopping: Callable[[], bool]) -> None:
+        self._app = app
+        self._is_stopping = is_stopping
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        scope["limosa.is_stopping"] = self._is_stopping
+        try:
+            await self._app(scope, receive, send)
+        except asyncio.CancelledError:
+            if not self._is_stopping():
+                raise
 
 
 class _Uvicorn(uvicorn.Server):

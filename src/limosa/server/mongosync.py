@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from datetime import timedelta
 
@@ -21,6 +22,9 @@ router = APIRouter(prefix="/api/v1", tags=["mongosync"])
 
 #: What the engine, too, warns about: a process that stands still for so long loses changes.
 _SHORT_OPLOG = timedelta(minutes=15)
+#: User and password of an address within a string of JSON: up to the last @, which people forget
+#: to escape. Bounded, or a body made of nothing but addresses would take its length squared.
+_CREDENTIALS = re.compile(r"""://(?:[^"\\]|\\.){0,300}@""", re.DOTALL)
 
 
 @router.get("/progress", responses=PROGRESS)
@@ -113,7 +117,9 @@ def _tell(request: Request, text: str, answer: bytes) -> None:
     if log is None:
         return
     path, method = request.url.path, request.method
-    log.tell("Received request", component="HTTPServer", uri=path, method=method, body=text)
+    # Who takes the name of a cluster for its address sends a password.
+    told = _CREDENTIALS.sub("://***@", text)
+    log.tell("Received request", component="HTTPServer", uri=path, method=method, body=told)
     if path.endswith("/commit"):
         log.tell("Commit handler called")
     log.tell("Sent response", component="HTTPServer", uri=path, body=answer.decode())

@@ -10,6 +10,7 @@ from typing import Any
 from ..history import Entry, Sample
 from ..model import Mismatch
 from ..state import Failure, Phase, State
+from ..steps import current
 from .figures import iso
 from .keys import key_value
 from .status import Status, status_body
@@ -106,7 +107,7 @@ def headline(reading: Reading) -> str:
         case State.PAUSED:
             return "Paused"
         case State.FAILED:
-            return "Stopped by an error"
+            return "Waiting for the next attempt" if _is_retried(reading) else "Stopped by an error"
         case State.COMMITTING:
             return "Committing"
         case State.COMMITTED:
@@ -120,6 +121,8 @@ def headline(reading: Reading) -> str:
 def advice(reading: Reading) -> str:
     """Return one sentence about what that means and what a person may do."""
     state = reading.state
+    if _is_retried(reading):
+        return "The next attempt begins by itself."
     if reading.failure is not None:
         return _sentence(reading.failure.hint)
     match state:
@@ -276,6 +279,14 @@ def _is_starting(reading: Reading) -> bool:
     return reading.is_kept and not reading.status.is_driven
 
 
+def _is_retried(reading: Reading) -> bool:
+    """Whether the command that drives the migration makes another attempt after a while."""
+    step = current(reading.status.steps)
+    if reading.state is not State.FAILED or reading.drives or step is None:
+        return False
+    return bool(step.last_error) and not step.gave_up
+
+
 def _start_refusal(reading: Reading) -> str:
     if reading.state is not State.IDLE:
         return f"the migration is {reading.state}"
@@ -292,6 +303,8 @@ def _resume_refusal(reading: Reading) -> str:
     match reading.state:
         case State.PAUSED:
             return ""
+        case State.FAILED if _is_retried(reading):
+            return "the next attempt begins by itself"
         case State.FAILED:
             return "" if reading.drives else "run the command again that drives it"
         case _:

@@ -17,7 +17,7 @@ const COLLECTIONS_EVERY = 3000;
 const PAST_EVERY = 30000;
 
 // Of the verbs of a state the one whose refusal a person wants to have explained.
-const AWAITED = { RUNNING: "commit", FAILED: "resume", COMMITTED: "reverse" };
+const AWAITED = { IDLE: "start", RUNNING: "commit", FAILED: "resume", COMMITTED: "reverse" };
 
 const COLUMN = { documents: 2, events: 4, applied: 5, compared: 6, waiting: 7, lag: 8 };
 
@@ -289,8 +289,18 @@ function onState(state) {
   // The server of a migration that is complete ends with it.
   const isOver = state === "lost" && status?.state === "COMMITTED";
   link.dataset.state = isOver ? "ended" : state;
+  locked(state === "locked");
   text("link-text", isOver ? "the server has ended" : STATES[state]);
   document.body.classList.toggle("is-stale", state === "lost" && !isOver);
+}
+
+// The dialog that asks for a token may be closed; this is the way back to it.
+function locked(isLocked) {
+  show("unlock", isLocked);
+  if (!isLocked || status) return;
+  text("headline", "Locked");
+  text("advice", "This server asks for a token.");
+  for (const verb of ["pause", "throttle", "commit"]) show(verb, false);
 }
 
 // ---- Colours

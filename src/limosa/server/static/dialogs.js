@@ -15,7 +15,7 @@ export class Dialogs {
     for (const verb of ["start", "throttle"]) {
       $(`${verb}-cancel`).addEventListener("click", () => $(`${verb}-dialog`).close());
     }
-    $("token-dialog").addEventListener("cancel", (event) => event.preventDefault());
+    $("unlock").addEventListener("click", () => $("token-dialog").showModal());
   }
 
   open(verb) {
