@@ -13,6 +13,7 @@ from typing import Any
 
 import bson
 import pytest
+from bson import Timestamp
 from failing import FailPoint
 from in_process import Running
 from judge import differences
@@ -252,7 +253,7 @@ def test_position_that_has_rolled_off(ends: Any, tmp_path: Path) -> None:
     prepared(ends.source.client)
     with Running(ends.source.uri, ends.target.uri, tmp_path / "state", REVERSIBLE) as running:
         running.start().committed()
-        gone = lost(ends.source.client)
+        gone = lost(ends.source.client, ends.target.client)
         running.update(lambda m: replace(m, return_position=gone))
         running.update(Migration.reversing)
         failed = running.start().end()
@@ -265,8 +266,18 @@ def test_position_that_has_rolled_off(ends: Any, tmp_path: Path) -> None:
     assert ends.source.client.own.people.index_information()["email"]["unique"]
 
 
-def lost(client: Client) -> ResumeToken:
-    """Return the token of an event that the other server's oplog does not have."""
+def lost(client: Client, other: Client) -> ResumeToken:
+    """Return the token of an event that the *other* server's oplog is past, and does not have."""
     with client.watch() as stream:
         client.own.old.insert_one({})
-        return ResumeToken(bson.encode(stream.next()["_id"]))
+        event = stream.next()
+    until(lambda: written(other) > event["clusterTime"], "later event")
+    return ResumeToken(bson.encode(event["_id"]))
+
+
+def written(client: Client) -> Timestamp:
+    """Write something, and return when the server did."""
+    with client.start_session(causal_consistency=False) as session:
+        client.own.later.insert_one({}, session=session)
+        assert session.operation_time is not None
+        return session.operation_time
