@@ -41,6 +41,8 @@ class Polling:
 POLLINGS = (
     Polling("each once a second, connections kept", 1.0, True),
     Polling("each once a second, a connection each time", 1.0, False),
+    Polling("each ten times a second, connections kept", 0.1, True),
+    Polling("each ten times a second, a connection each time", 0.1, False),
     Polling("back to back, connections kept", 0.0, True),
     Polling("back to back, a connection each time", 0.0, False),
 )
@@ -55,12 +57,14 @@ class Seen:
     naps: list[float] = field(default_factory=list)  # beyond what was asked for
     cpu: float = 0.0  # of the server, for each answer
     seconds: float = 0.0
+    stolen: float = 0.0  # of the machine's time, taken by others on the same hardware
 
     def __str__(self) -> str:
         refused = f", {self.refused} refused" if self.refused else ""
         return (
             f"{_percentiles(self.taken)}   sleeper {_percentiles(self.naps)}   "
-            f"{self.cpu * 1e6:5.0f} us CPU   {len(self.taken) / self.seconds:6.0f}/s{refused}"
+            f"{self.cpu * 1e6:5.0f} us CPU   {len(self.taken) / self.seconds:6.0f}/s   "
+            f"{self.stolen:4.1%} stolen{refused}"
         )
 
 
@@ -111,7 +115,7 @@ class Server:
         clients = multiprocessing.Process(
             target=_poll, args=(self.port, polling, seconds, during, found)
         )
-        before = self._cpu()
+        before, stolen = self._cpu(), _stolen()
         for each in (sleeper, clients):
             each.start()
         results = dict([found.get(timeout=seconds + 60)])
@@ -121,11 +125,18 @@ class Server:
             each.join()
         taken, refused, took = results["polls"]
         cpu = (self._cpu() - before) / max(1, len(taken) + refused)
-        return Seen(taken, refused, results["naps"], cpu, took)
+        share = (_stolen() - stolen) / took / (os.cpu_count() or 1)
+        return Seen(taken, refused, results["naps"], cpu, took, share)
 
     def _cpu(self) -> float:
         fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _stolen() -> float:
+    """Return for how many seconds a core of this machine was not to be had, since it began."""
+    fields = Path("/proc/stat").read_text().partition("\n")[0].split()
+    return int(fields[8]) / os.sysconf("SC_CLK_TCK")
 
 
 @contextmanager

@@ -46,6 +46,9 @@ class Server:
         ours = {"appName": "limosa", "opid": {"$exists": True}, "command.hello": {"$exists": False}}
         for operation in self.client.admin.aggregate([{"$currentOp": {}}, {"$match": ours}]):
             self.client.admin.command("killOp", op=operation["opid"])
+        left = {"type": "idleSession", "appName": "limosa"}
+        for found in self.client.admin.aggregate([{"$currentOp": {}}, {"$match": left}]):
+            self.client.admin.command("killSessions", [{"id": found["lsid"]["id"]}])
 
 
 class Ends(NamedTuple):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
+from typing import TypeVar
 
 from .canonical import distinct_in_index_order, index_place
 from .change_capture import ChangeCapture
@@ -17,6 +18,8 @@ from .plan import unit_keys
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Migration, State
 from .work import Work
+
+T = TypeVar("T")
 
 #: So many changes are coalesced and applied as one: the more, the fewer writes for hot
 #: documents and the less waiting for the slowest worker. A process begins with few, so that it
@@ -117,7 +120,8 @@ class ChangeApplication:
             progress = self._schema.known(collection.id)
             if progress is None or progress.is_dropped:
                 continue  # filtered, or dropped before the plan was made
-            yield from (Unit(progress, part) for part in units_of(progress, states))
+            parts = in_lanes(units_of(progress, states), self._work.workers.width)
+            yield from (Unit(progress, part) for part in parts)
 
     def _apply_unit(self, unit: Unit) -> int:
         parts = list(_parts(unit))
@@ -201,6 +205,17 @@ def units_of(progress: CollectionProgress, states: KeyStates) -> list[KeyStates]
         unit[key] = states[key]
         last = place
     return [*units, unit]
+
+
+def in_lanes(units: Sequence[T], lanes: int) -> list[T]:
+    """
+    Return *units*, which are in order, such that *lanes* workers are far apart from each other.
+
+    Each then goes through a part of the index by itself. A target has to look past all that is
+    written but not committed next to a key, which costs the more the closer workers are.
+    """
+    length = max(1, -(-len(units) // lanes))
+    return [unit for first in range(length) for unit in units[first::length]]
 
 
 def _parts(unit: Unit) -> Iterator[KeyStates]:

@@ -41,7 +41,7 @@ _PARTITION_BYTES = 128 * 1024 * 1024
 #: Below this a partition costs more to keep account of than to copy again.
 _PARTITION_DOCUMENTS = 20_000
 #: Keys looked up, written or compared in one go by one worker, and the bytes they may come to.
-_UNIT_KEYS = 1_000
+_UNIT_KEYS = 2_000
 _UNIT_BYTES = 8 * 1024 * 1024
 #: So many partitions per worker that no one waits long for the last.
 _PARTITIONS_PER_WORKER = 4

@@ -39,7 +39,10 @@ HAPPENINGS: dict[str, int] = {
 PASSING = (6, 91, 112, 189, 262, 10107, 11600, 11602)
 COMMANDS = {
     "source": ("find", "getMore", "aggregate", "ping", "listIndexes"),
-    "target": ("insert", "update", "delete", "createIndexes", "find", "collMod", "dropIndexes"),
+    "target": (
+        *("insert", "update", "delete", "commitTransaction", "find"),
+        *("createIndexes", "collMod", "dropIndexes"),
+    ),
 }
 #: Of all rounds; these take twice as long.
 _RETURNS = 0.12

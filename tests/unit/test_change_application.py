@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
 from typing import Any
 
 import bson
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from limosa.canonical import distinct_in_index_order, index_place, key_for
-from limosa.change_application import units_of
+from limosa.change_application import in_lanes, units_of
 from limosa.model import Collection, CollectionSpec, Key, KeyStates, Namespace
 from limosa.plan import planned, unit_keys
 from limosa.state import CollectionProgress
@@ -97,3 +98,14 @@ def test_simple_collation_is_none() -> None:
     progress = people(collation={"locale": "simple"})
 
     assert len(units_of(progress, states_of(list(range(5_000))))) > 1
+
+
+@given(st.integers(0, 40), st.integers(1, 6))
+def test_lanes(count: int, lanes: int) -> None:
+    """All are there, and those that are begun together are as far apart as can be."""
+    found = in_lanes(range(count), lanes)
+
+    assert sorted(found) == list(range(count))
+    first = found[:lanes]
+    apart = [b - a for a, b in pairwise(first) if b > a]
+    assert all(distance == -(-count // lanes) for distance in apart)

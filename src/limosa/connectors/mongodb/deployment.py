@@ -25,6 +25,8 @@ from ...errors import AccessDenied, CollectionGone, ConfigError, LimosaError, Tr
 from ...model import Batch, Collection
 from . import errors
 
+#: How servers name the program in what they tell of connections and operations.
+APP_NAME = "limosa"
 #: Replies stay bytes: only what is looked at is decoded.
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 #: For what is decoded and stored: nothing is lost by a value that Python cannot hold.
@@ -107,7 +109,7 @@ class Deployment:
         with errors.translated(f"connect to {self.identity}"):
             self._client: MongoClient[RawBSONDocument] = MongoClient(
                 uri,
-                appname="limosa",
+                appname=APP_NAME,
                 document_class=RawBSONDocument,
                 # Retries are ours: visible as events, and with backoff.
                 retryReads=False,

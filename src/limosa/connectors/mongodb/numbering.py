@@ -18,14 +18,23 @@ from .deployment import Deployment
 
 
 @dataclass(slots=True)
-class _Numbered:
+class Numbered:
+    """The session of one thread, and the last number that it used."""
+
     session: ClientSession
     last: int = 0
+    #: Whether the last number is that of a transaction of which it is not known to be over.
+    is_open: bool = False
+
+    def next(self) -> Int64:
+        """Return the ``txnNumber`` of the next write, higher than all before it."""
+        self.last += 1
+        return Int64(self.last)
 
 
 class Numbering:
     """
-    Hands each thread a session of its own, with a number higher than all before it.
+    Lends each thread a session of its own.
 
     Whoever tries a write again has to do so in the same thread.
     """
@@ -34,10 +43,9 @@ class Numbering:
         self._deployment = deployment
         self._of_thread = threading.local()
 
-    def next(self) -> tuple[ClientSession, Int64]:
-        """Return the session to write in, and the ``txnNumber`` of the write."""
-        numbered: _Numbered | None = getattr(self._of_thread, "numbered", None)
+    def own(self) -> Numbered:
+        """Return what belongs to the present thread."""
+        numbered: Numbered | None = getattr(self._of_thread, "numbered", None)
         if numbered is None:
-            numbered = self._of_thread.numbered = _Numbered(self._deployment.start_session())
-        numbered.last += 1
-        return numbered.session, Int64(numbered.last)
+            numbered = self._of_thread.numbered = Numbered(self._deployment.start_session())
+        return numbered

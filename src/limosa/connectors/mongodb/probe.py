@@ -11,7 +11,7 @@ from pymongo import MongoClient
 from pymongo.read_preferences import ReadPreference
 
 from . import errors
-from .deployment import PLAIN, identity, selection_ms
+from .deployment import APP_NAME, PLAIN, identity, selection_ms
 
 #: How long to wait for a server: long enough for a slow link, short for a person.
 _PATIENCE_MS = 5_000
@@ -31,7 +31,7 @@ class Probe:
         with errors.translated(f"connect to {self.identity}"):
             self._client: MongoClient[dict[str, Any]] = MongoClient(
                 uri,
-                appname="limosa",
+                appname=APP_NAME,
                 serverSelectionTimeoutMS=selection_ms(uri),
                 connectTimeoutMS=_PATIENCE_MS,
                 connect=False,

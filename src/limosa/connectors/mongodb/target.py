@@ -31,8 +31,10 @@ from . import accounts, conversion, indexes, options, sharding, timeseries, view
 from .commands import alter
 from .deployment import PLAIN, Deployment
 from .guarding import Guards
+from .numbering import Numbering
 from .reader import Bounds, MongoReader
 from .relaxing import relax
+from .transactions import Transactions
 from .writes import Writer
 
 
@@ -41,7 +43,9 @@ class MongoTarget(MongoReader):
 
     def __init__(self, deployment: Deployment) -> None:
         super().__init__(deployment)
-        self._writer = Writer(deployment)
+        numbering = Numbering(deployment)
+        self._writer = Writer(deployment, numbering)
+        self._transactions = Transactions(deployment, numbering)
         self._guards = Guards(deployment)
         self._places: dict[Namespace, Place] = {}
         self._placing = threading.Lock()
@@ -74,20 +78,20 @@ class MongoTarget(MongoReader):
 
     def apply(self, namespace: Namespace, states: Mapping[Key, Document | None]) -> None:
         """
-        Delete, then replace or insert; no more than one command for some thousand keys.
+        Delete, then replace or insert: in one transaction if the target takes it so.
 
         Raises:
             WriteRefused: a document is too large, or another one has its unique value.
         """
+        self._transactions.clear()
         place = self._place(namespace)
+        deleted = [k for k, d in states.items() if d is None]
+        written = [(k, d) for k, d in states.items() if d is not None]
+        if place.is_plain and self._transactions.apply(place.stored, deleted, written):
+            return
         with self._ordered(place):
-            self._writer.delete(place.stored, [k for k, d in states.items() if d is None])
-            self._let_in(
-                place.stored,
-                lambda: self._writer.replace(
-                    place.stored, ((k, d) for k, d in states.items() if d is not None)
-                ),
-            )
+            self._writer.delete(place.stored, deleted)
+            self._let_in(place.stored, lambda: self._writer.replace(place.stored, written))
 
     def evolve(self, change: SchemaChange) -> None:
         """
@@ -96,6 +100,7 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: the target does not do it.
         """
+        self._transactions.clear()
         namespace = change.collection.namespace
         match change.verb:
             case SchemaVerb.CREATE:
@@ -130,6 +135,7 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: an index cannot be built.
         """
+        self._transactions.clear()
         namespace = spec.collection.namespace
         stored = timeseries.stored_as(namespace, spec.options)
         unfinished: list[Unfinished] = []
@@ -157,6 +163,7 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: the target does not do it.
         """
+        self._transactions.clear()
         # Buckets of a time series have no unique index: they lie where their name says.
         return self._guards.constrain(spec.collection.namespace, spec.indexes)
 
@@ -198,6 +205,7 @@ class MongoTarget(MongoReader):
         Raises:
             WriteRefused: the target does not do it.
         """
+        self._transactions.clear()
         namespace = spec.collection.namespace
         self._guards.forget(namespace)
         relax(self._deployment, namespace, timeseries.stored_as(namespace, spec.options))
@@ -251,6 +259,11 @@ class Place:
 
     stored: Namespace
     is_capped: bool
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether servers let it be written to in a transaction."""
+        return not self.is_capped and not self.stored.collection.startswith("system.")
 
     @classmethod
     def of(cls, namespace: Namespace, options: Mapping[str, Any]) -> Place:

@@ -60,13 +60,13 @@ _DUPLICATE_HINT = (
 class Writer:
     """Writes documents as they are: nothing is decoded, checked against a validator or lost."""
 
-    def __init__(self, deployment: Deployment) -> None:
+    def __init__(self, deployment: Deployment, numbering: Numbering) -> None:
         self._deployment = deployment
+        self._numbering = numbering
         # Where most of the last batch was there already, as after a restart. An insert that
         # finds a duplicate takes the server 95 µs, to ask for a key takes 4 µs.
         self._repeated: set[Namespace] = set()
         self._keys: dict[Namespace, Mapping[str, Any]] = {}
-        self._numbering = Numbering(deployment)
 
     def insert(self, namespace: Namespace, batch: Batch) -> None:
         """
@@ -79,9 +79,9 @@ class Writer:
         if namespace in self._repeated:
             documents = self._missing(namespace, documents)
         # Looking for one byte is ten times as fast as looking for a pattern.
-        timed = [d for d in documents if _TIMESTAMP in d and _has_empty_time(d)]
+        timed = [d for d in documents if _TIMESTAMP in d and has_empty_time(d)]
         if timed:
-            documents = [d for d in documents if not _has_empty_time(d)]
+            documents = [d for d in documents if not has_empty_time(d)]
             self._insert_timed(namespace, timed)
         if batch.size <= _MAX_COMMAND_BYTES and len(documents) <= _MAX_OPERATIONS:
             self._insert(namespace, documents)
@@ -195,13 +195,13 @@ class Writer:
         if len(states) == 1 and _size_of_replacement(states[0]) > _MAX_REPLACEMENT_BYTES:
             self._reinsert(namespace, *states[0])
             return []
-        timed = [(k, d) for k, d in states if _has_empty_time(d.raw)]
+        timed = [(k, d) for k, d in states if has_empty_time(d.raw)]
         if timed:
             # Only a pipeline keeps timestamps of zero, and one that changes a document in which a
             # name is repeated kills the server (seen on 6.0.5): it must find none.
             self.delete(namespace, [k for k, _ in timed])
             self._insert_timed(namespace, [bytes(d.raw) for _, d in timed])
-            states = [(k, d) for k, d in states if not _has_empty_time(d.raw)]
+            states = [(k, d) for k, d in states if not has_empty_time(d.raw)]
         again = []
         for error in self._update(namespace, [_upsert(k, d) for k, d in states]) if states else ():
             key, document = states[error["index"]]
@@ -260,7 +260,8 @@ class Writer:
     def _send(self, namespace: Namespace, command: dict[str, Any]) -> RawBSONDocument:
         session = None
         if _is_numbered(command):
-            session, command["txnNumber"] = self._numbering.next()
+            numbered = self._numbering.own()
+            session, command["txnNumber"] = numbered.session, numbered.next()
         doing = f"write {namespace}"
         return self._deployment.run(namespace.database, command, doing=doing, session=session)
 
@@ -318,7 +319,8 @@ def _in_a_row(documents: Sequence[bytes]) -> list[Slice]:
     return [Slice(b"".join(documents))]
 
 
-def _has_empty_time(document: bytes | memoryview) -> bool:
+def has_empty_time(document: bytes | memoryview) -> bool:
+    """Whether a write as usual would put the present time into *document*."""
     raw = bytes(document)  # a large one may be a view of the batch
     if _TIMESTAMP not in raw or not _EMPTY_TIME.search(raw):
         return False
