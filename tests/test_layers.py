@@ -47,6 +47,7 @@ LAYERS = {
         "definitions",
         "index_build",
         "pacing",
+        "portions",
         "regulation",
         "reversal",
         "schema_changes",

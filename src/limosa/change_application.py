@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from itertools import islice
@@ -14,7 +14,8 @@ from .change_capture import ChangeCapture
 from .errors import CollectionGone
 from .events import BecameConsistent, ChangesApplied
 from .model import ChangeBatch, Collection, Document, Key, KeyStates
-from .plan import unit_keys
+from .plan import MOST_KEYS, unit_keys
+from .portions import Portions
 from .schema_changes import SchemaChanges
 from .state import CollectionProgress, Migration, State
 from .work import Work
@@ -50,6 +51,8 @@ class ChangeApplication:
         self._marked = 0.0
         self._trimmed = 0
         self._at_once = _CHANGES_AT_FIRST
+        self._asked = Portions(work.pace, most=MOST_KEYS)
+        self._applied = Portions(work.pace, most=MOST_KEYS)
 
     def run_until(self, is_done: Callable[[Migration], bool]) -> Migration:
         """Apply until ``is_done(migration)`` holds, and return that migration."""
@@ -148,14 +151,13 @@ class ChangeApplication:
         """Look up *part* and apply what is wanted of it, or all; return how much that was."""
         self._work.pace.check()
         collection, since = progress.spec.collection, time.monotonic()
-        states = self._work.pace.retrying(
-            f"look up changes of {collection}", lambda: self._looked_up(collection, part)
-        )
+        states = self._looked_up(collection, part)
         if is_wanted is not None:
             states = {key: document for key, document in states.items() if is_wanted(document)}
-        self._work.pace.retrying(
+        self._applied.each(
             f"apply changes to {progress.target}",
-            lambda: self._work.target.apply(progress.target, states),
+            sorted(states.items(), key=_is_written),  # also if it is done in several portions
+            lambda some: self._work.target.apply(progress.target, dict(some)),
         )
         self._work.pace.spend(len(states), len(states) * progress.spec.document_size, since=since)
         return len(states)
@@ -165,8 +167,17 @@ class ChangeApplication:
         if narrowed.where is not None:
             states = dict.fromkeys(states)  # the source says which of them are meant
         unknown = [key for key, document in states.items() if document is None]
-        found: Mapping[Key, Document] = self._work.source.lookup(narrowed, unknown)
+        parts = self._asked.each(
+            f"look up changes of {collection}",
+            unknown,
+            lambda some: self._work.source.lookup(narrowed, some),
+        )
+        found = {key: document for part in parts for key, document in part.items()}
         return {k: found.get(k) if document is None else document for k, document in states.items()}
+
+
+def _is_written(state: tuple[Key, Document | None]) -> bool:
+    return state[1] is not None
 
 
 def kept_for(migration: Migration) -> int:

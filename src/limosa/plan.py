@@ -41,7 +41,7 @@ _PARTITION_BYTES = 128 * 1024 * 1024
 #: Below this a partition costs more to keep account of than to copy again.
 _PARTITION_DOCUMENTS = 20_000
 #: Keys looked up, written or compared in one go by one worker, and the bytes they may come to.
-_UNIT_KEYS = 2_000
+MOST_KEYS = 2_000
 _UNIT_BYTES = 8 * 1024 * 1024
 #: So many partitions per worker that no one waits long for the last.
 _PARTITIONS_PER_WORKER = 4
@@ -240,7 +240,7 @@ def partition_documents(spec: CollectionSpec, *, total: int, workers: int) -> in
 
 def unit_keys(spec: CollectionSpec) -> int:
     """Return how many documents of *spec* one worker handles by key in one go."""
-    return max(1, min(_UNIT_KEYS, _UNIT_BYTES // spec.document_size))
+    return max(1, min(MOST_KEYS, _UNIT_BYTES // spec.document_size))
 
 
 def planned(spec: CollectionSpec, settings: Settings = Settings()) -> CollectionProgress:

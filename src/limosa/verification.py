@@ -11,7 +11,7 @@ still the one that was read.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
@@ -24,7 +24,8 @@ from .events import (
     VerificationCompleted,
 )
 from .model import Collection, Key, Mismatch, MismatchKind
-from .plan import unit_keys
+from .plan import MOST_KEYS, unit_keys
+from .portions import Portions
 from .schema_changes import SchemaChanges
 from .state import (
     CollectionProgress,
@@ -56,6 +57,7 @@ class Verification:
     def __init__(self, work: Work, schema: SchemaChanges) -> None:
         self._work = work
         self._schema = schema
+        self._portions = Portions(work.pace, most=MOST_KEYS)
         self._revisited = 0.0
         self._passes = 0
 
@@ -242,24 +244,22 @@ class Verification:
         self._work.pace.check()
         known, since = unit.collection, time.monotonic()
 
-        def attempt() -> tuple[int, list[Suspect]]:
+        def differences(keys: Sequence[Key]) -> list[Suspect]:
             # The target first: were it the source, a change between the two would make a
             # difference of what is about to be equal.
-            there = self._work.target.lookup(Collection(known.target), unit.keys)
+            there = self._work.target.lookup(Collection(known.target), keys)
             narrowed = self._work.settings.read_of(known.spec.collection)
-            here = self._work.source.lookup(narrowed, unit.keys)
-            differences = list(differing(unit.keys, here, there))
-            if not differences:
-                return len(unit.keys), []
-            return len(unit.keys), self._suspects(known, differences, self._work.source.clock())
+            here = self._work.source.lookup(narrowed, keys)
+            found = list(differing(keys, here, there))
+            return self._suspects(known, found, self._work.source.clock()) if found else []
 
         try:
-            compared = self._work.pace.retrying(f"verify keys of {known.target}", attempt)
+            parts = self._portions.each(f"verify keys of {known.target}", unit.keys, differences)
         except CollectionGone:
             return 0, []
         size = len(unit.keys) * known.spec.document_size
         self._work.pace.spend(len(unit.keys), size, since=since)
-        return compared
+        return len(unit.keys), [suspect for part in parts for suspect in part]
 
     def _suspects(
         self,

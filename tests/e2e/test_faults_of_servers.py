@@ -86,6 +86,24 @@ def test_slow_network_for_the_hurried(sites: dict[str, Site], tmp_path: Path) ->
     assert differences(source.client, target.client) == []
 
 
+@pytest.mark.parametrize("side", SIDES)
+def test_slow_network_for_changes(sites: dict[str, Site], tmp_path: Path, side: str) -> None:
+    """Changes that cannot pass within the time for an answer are handed over in portions."""
+    source, target = sites["source"], sites["target"]
+    pictures = source.client.shop.pictures
+    pictures.insert_many({"_id": i, "of": "x" * 1_000} for i in range(4_000))
+    with Running(source.uri, target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        sites[side].network.throttle(700_000)
+        pictures.update_many({}, {"$set": {"of": "y" * 1_000}})
+        running.committed()
+
+        what = {"source": "look up changes of", "target": "apply changes to"}[side]
+        assert any(what in text and "timed out" in text for text in running.retries())
+    assert differences(source.client, target.client) == []
+
+
 def test_late(sites: dict[str, Site], tmp_path: Path) -> None:
     """A write that was given up, and arrives when it was done again long ago, undoes nothing."""
     source, target = sites["source"], sites["target"]
