@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 
@@ -230,8 +229,9 @@ class _Known:
 
     def __init__(self, collections: Iterable[CollectionProgress]) -> None:
         self._by_id: dict[str, CollectionProgress] = {}
-        self._on_source: defaultdict[Namespace, set[str]] = defaultdict(set)
-        self._on_target: defaultdict[Namespace, set[str]] = defaultdict(set)
+        # Of one name there are seldom two, so tuples: a set takes four times the memory.
+        self._on_source: dict[Namespace, tuple[str, ...]] = {}
+        self._on_target: dict[Namespace, tuple[str, ...]] = {}
         for collection in collections:
             self.save(collection)
 
@@ -249,9 +249,19 @@ class _Known:
         id_ = progress.spec.collection.id
         before = self._by_id.get(id_)
         if before is not None:
-            self._on_source[before.spec.collection.namespace].discard(id_)
-            self._on_target[before.target].discard(id_)
+            _discard(self._on_source, before.spec.collection.namespace, id_)
+            _discard(self._on_target, before.target, id_)
         self._by_id[id_] = progress
         if not progress.is_dropped:
-            self._on_source[progress.spec.collection.namespace].add(id_)
-            self._on_target[progress.target].add(id_)
+            _add(self._on_source, progress.spec.collection.namespace, id_)
+            _add(self._on_target, progress.target, id_)
+
+
+def _add(ids: dict[Namespace, tuple[str, ...]], namespace: Namespace, id_: str) -> None:
+    ids[namespace] = (*ids.get(namespace, ()), id_)
+
+
+def _discard(ids: dict[Namespace, tuple[str, ...]], namespace: Namespace, id_: str) -> None:
+    left = tuple(i for i in ids.pop(namespace, ()) if i != id_)
+    if left:
+        ids[namespace] = left

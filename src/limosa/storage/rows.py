@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import fields
 from datetime import UTC, datetime
 from functools import lru_cache
+from sys import intern
 from typing import Any
 
 import bson
@@ -114,21 +115,28 @@ def collection_row(progress: CollectionProgress) -> dict[str, Any]:
 
 def collection_of(row: sqlite3.Row) -> CollectionProgress:
     """Return the collection that *row* holds."""
-    definition = bson.decode(row["definition"], EXACT)
-    source = Namespace(row["source_database"], row["source_collection"])
+    options, indexes = _definition_of(row["definition"])
+    source = Namespace(intern(row["source_database"]), row["source_collection"])
+    target = Namespace(intern(row["target_database"]), row["target_collection"])
     return CollectionProgress(
         spec=CollectionSpec(
             collection=Collection(source, row["id"]),
-            options=definition["options"],
-            indexes=tuple(definition["indexes"]),
+            options=options,
+            indexes=indexes,
             documents=row["documents"],
             size=row["bytes"],
         ),
-        target=Namespace(row["target_database"], row["target_collection"]),
+        target=source if target == source else target,
         is_dropped=bool(row["is_dropped"]),
         is_indexed=bool(row["is_indexed"]),
         target_id=row["target_id"],
     )
+
+
+@lru_cache(maxsize=1_000)  # of 100,000 collections most are alike, and share it
+def _definition_of(raw: bytes) -> tuple[Mapping[str, Any], Sequence[Mapping[str, Any]]]:
+    definition = bson.decode(raw, EXACT)
+    return definition["options"], tuple(definition["indexes"])
 
 
 def partition_row(partition: Partition) -> tuple[Any, ...]:
