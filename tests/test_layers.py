@@ -30,6 +30,7 @@ LAYERS = {
         "settings",
         "canonical",
         "slices",
+        "sizing",
         "history",
         "limits",
         "steps",

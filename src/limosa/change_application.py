@@ -17,6 +17,7 @@ from .model import ChangeBatch, Collection, Document, Key, KeyStates
 from .plan import MOST_KEYS, unit_keys
 from .portions import Portions
 from .schema_changes import SchemaChanges
+from .sizing import Size
 from .state import CollectionProgress, Migration, State
 from .work import Work
 
@@ -51,8 +52,8 @@ class ChangeApplication:
         self._marked = 0.0
         self._trimmed = 0
         self._at_once = _CHANGES_AT_FIRST
-        self._asked = Portions(work.pace, most=MOST_KEYS)
-        self._applied = Portions(work.pace, most=MOST_KEYS)
+        self._asked = Portions(work.pace, Size(MOST_KEYS))
+        self._applied = Portions(work.pace, Size(MOST_KEYS))
 
     def run_until(self, is_done: Callable[[Migration], bool]) -> Migration:
         """Apply until ``is_done(migration)`` holds, and return that migration."""

@@ -27,6 +27,7 @@ from .model import Collection, Key, Mismatch, MismatchKind
 from .plan import MOST_KEYS, unit_keys
 from .portions import Portions
 from .schema_changes import SchemaChanges
+from .sizing import Size
 from .state import (
     CollectionProgress,
     Migration,
@@ -57,7 +58,7 @@ class Verification:
     def __init__(self, work: Work, schema: SchemaChanges) -> None:
         self._work = work
         self._schema = schema
-        self._portions = Portions(work.pace, most=MOST_KEYS)
+        self._portions = Portions(work.pace, Size(MOST_KEYS))
         self._revisited = 0.0
         self._passes = 0
 

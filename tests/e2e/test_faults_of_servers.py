@@ -104,6 +104,24 @@ def test_slow_network_for_changes(sites: dict[str, Site], tmp_path: Path, side: 
     assert differences(source.client, target.client) == []
 
 
+def test_slow_network_for_a_backlog(sites: dict[str, Site], tmp_path: Path) -> None:
+    """Changes that were made meanwhile are asked for in smaller batches, until they come."""
+    source, target = sites["source"], sites["target"]
+    pictures = source.client.shop.pictures
+    pictures.insert_many({"_id": i} for i in range(6_000))
+    with Running(source.uri, target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        running.stop()
+        pictures.update_many({}, {"$set": {"seen": 1}})
+        source.network.throttle(500_000)
+        running.start()
+        running.committed()
+
+        assert any("change stream: " in text and "timed out" in text for text in running.retries())
+    assert differences(source.client, target.client) == []
+
+
 def test_late(sites: dict[str, Site], tmp_path: Path) -> None:
     """A write that was given up, and arrives when it was done again long ago, undoes nothing."""
     source, target = sites["source"], sites["target"]

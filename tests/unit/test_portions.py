@@ -13,6 +13,7 @@ from limosa.errors import ConnectionLost, PermanentError, TransientError
 from limosa.events import EventBus
 from limosa.pacing import Pace
 from limosa.portions import Portions
+from limosa.sizing import Size
 
 
 class Narrow:
@@ -41,7 +42,7 @@ class Hasty(Pace):
 
 def portions(most: int = 100, *, seconds: float = 0.0) -> Portions:
     pace = Hasty(EventBus(), retry_for=timedelta(seconds=0.2))
-    return Portions(pace, most=most, seconds=seconds)
+    return Portions(pace, Size(most, seconds=seconds))
 
 
 def test_whole() -> None:

@@ -24,6 +24,7 @@ from ...model import (
     SchemaChange,
     SchemaVerb,
 )
+from ...sizing import Size
 from ...slices import starts_of
 from . import sharding, timeseries
 from .deployment import PLAIN, Cursor, Deployment, as_datetime, is_migrated
@@ -73,13 +74,14 @@ class ChangeStream:
     def __init__(self, deployment: Deployment, *, database: str | None = None) -> None:
         self._deployment = deployment
         self._database = database
+        self._size = Size(_BATCH_DOCUMENTS)
 
     def position(self) -> ResumeToken:
         """Return the present end of the stream."""
         with self._deployment.start_session() as session:
             reply = self._deployment.run(
                 self._database or "admin",
-                self._opening(None),
+                self._opening(None, _BATCH_DOCUMENTS),
                 doing="take the position of the change stream",
                 session=session,
             )
@@ -97,24 +99,28 @@ class ChangeStream:
         """
         database = self._database or "admin"
         with self._deployment.start_session() as session:
-            reply = self._deployment.run(
-                database,
-                self._opening(after),
-                doing="open the change stream",
-                session=session,
-            )
+            size = self._size.now
+            with self._size.tried(size):
+                reply = self._deployment.run(
+                    database,
+                    self._opening(after, size),
+                    doing="open the change stream",
+                    session=session,
+                )
             while True:
                 cursor = Cursor.of(reply)
                 yield from _decoded(cursor, has_shard_keys=self._deployment.is_router)
                 if not cursor.id:
                     msg = f"{self._deployment.identity}: the change stream was closed"
                     raise TransientError(msg)
-                more = cursor.more(_BATCH_DOCUMENTS, maxTimeMS=_AWAIT_MS)
-                reply = self._deployment.run(
-                    database, more, doing="read the change stream", session=session
-                )
+                size = self._size.now
+                more = cursor.more(size, maxTimeMS=_AWAIT_MS)
+                with self._size.tried(size):
+                    reply = self._deployment.run(
+                        database, more, doing="read the change stream", session=session
+                    )
 
-    def _opening(self, after: ResumeToken | None) -> dict[str, Any]:
+    def _opening(self, after: ResumeToken | None, size: int) -> dict[str, Any]:
         # The buckets of time-series collections are the system's.
         stage: dict[str, Any] = {"showExpandedEvents": True, "showSystemEvents": True}
         if self._database is None:
@@ -124,7 +130,7 @@ class ChangeStream:
         return {
             "aggregate": 1,
             "pipeline": [{"$changeStream": stage}, _KEYS_ONLY],
-            "cursor": {"batchSize": _BATCH_DOCUMENTS},
+            "cursor": {"batchSize": size},
             "readConcern": {"level": "majority"},
         }
 
