@@ -144,7 +144,7 @@ def test_late(sites: dict[str, Site], tmp_path: Path) -> None:
 def test_refusal(sites: dict[str, Site], tmp_path: Path, side: str) -> None:
     """An end that refuses connections for longer than retries go on fails; then it goes on."""
     source, target, struck = sites["source"], sites["target"], sites[side]
-    with Running(source.uri, target.uri, tmp_path / "state", retry_for=_SECOND) as running:
+    with Running(source.uri, target.uri, tmp_path / "state", retry_for=3 * _SECOND) as running:
         with running.held_at("copy"):
             struck.network.refuse()
         failed = running.end()

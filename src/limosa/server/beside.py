@@ -36,8 +36,9 @@ _STOP_SECONDS = 5.0
 _WELL_SECONDS = 30.0
 _TRIES = 5
 _PAUSE = 0.2
-#: Seconds that pages have to learn how it ended, at one look a second.
-_LAST_LOOK = 1.5
+#: Seconds that pages have to learn how it ended: ours look once a second, monitors of
+#: ``/migrate/result`` every two.
+_LAST_LOOK = 2.5
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
