@@ -49,6 +49,7 @@ LAYERS = {
         "index_build",
         "pacing",
         "portions",
+        "registry",
         "regulation",
         "reversal",
         "schema_changes",

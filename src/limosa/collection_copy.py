@@ -3,38 +3,42 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from datetime import timedelta
+from itertools import groupby
 
 from .attempts import Attempts
 from .connector import Readiness
 from .errors import CollectionGone
 from .events import BatchCopied, CopyCompleted, PartitionCopied
 from .model import Namespace, Partition
+from .registry import Registry
 from .state import CollectionProgress, PartitionStatus
-from .steps import in_steps
+from .steps import OTHER, step_of
 from .work import Work
 
 
 class CollectionCopy:
     """Copies what the plan names and the state does not yet call copied."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, registry: Registry) -> None:
         self._work = work
+        self._registry = registry
 
     def run(self, attempts: Attempts) -> None:
         """Copy everything that is pending, step by step, then note the source's time."""
         if self._work.store.migration().copied_at is not None:
             return
         started = time.monotonic()
-        collections = {c.spec.collection.id: c for c in self._work.store.collections()}
-        pending = [p.partition for p in self._work.store.partitions(PartitionStatus.PENDING)]
-        for step, partitions in self._in_order(collections, pending):
+        named = self._work.settings.steps
+        for step in (*(s.name for s in named), OTHER) if named else ("",):
+            if step == OTHER and next(self._pending(OTHER), None) is None:
+                continue
             if step:
                 attempts.turn_to(step)
-            ids = dict.fromkeys(p.collection.id for p in partitions)
-            self.copy([collections[i] for i in ids], partitions)
+            collections = (self._known(next(p)) for _, p in groupby(self._pending(step), _id_of))
+            self.copy(collections, self._pending(step))
             attempts.end(step)
         end = self._work.pace.retrying("read the source's clock", self._work.source.clock)
         self._work.store.update(lambda m: replace(m, copied_at=end))
@@ -46,23 +50,24 @@ class CollectionCopy:
         self, collections: Iterable[CollectionProgress], partitions: Iterable[Partition]
     ) -> None:
         """Create *collections* on the target and copy *partitions* of them."""
-        known = {c.spec.collection.id: c for c in collections}
-        for _ in self._work.workers.map_unordered(self._prepare, list(collections)):
+        for _ in self._work.workers.map_unordered(self._prepare, collections):
             pass
-        units = ((p, known[p.collection.id]) for p in partitions)
-        for _ in self._work.workers.map_unordered(self._copy, units):
+        for _ in self._work.workers.map_unordered(self._copy, partitions):
             pass
 
-    def _in_order(
-        self, collections: Mapping[str, CollectionProgress], pending: list[Partition]
-    ) -> list[tuple[str, list[Partition]]]:
-        """Return what is pending by step; all under "" where the plan names no steps."""
-        if not self._work.settings.steps:
-            return [("", pending)]
-        # By the name that they had when the plan was made: it decided what is begun first.
-        names = {i: c.spec.collection.namespace for i, c in collections.items()}
-        units = ((names[p.collection.id], p) for p in pending)
-        return in_steps(self._work.settings.steps, units)
+    def _pending(self, step: str) -> Iterator[Partition]:
+        """Yield what is not copied yet: of *step*, or everything where that is ""."""
+        for progress in self._work.store.partitions(PartitionStatus.PENDING):
+            partition = progress.partition
+            # By the name that it had when the plan was made: that decided what is begun first.
+            name = partition.collection.namespace
+            if not step or step_of(self._work.settings.steps, name) == step:
+                yield partition
+
+    def _known(self, partition: Partition) -> CollectionProgress:
+        known = self._registry.get(partition.collection.id)
+        assert known is not None, "a partition is of a collection that is planned"
+        return known
 
     def _prepare(self, collection: CollectionProgress) -> None:
         spec = replace(
@@ -79,9 +84,9 @@ class CollectionCopy:
                 lambda: self._work.target.finish(spec, Readiness.INDEXED),
             )
 
-    def _copy(self, unit: tuple[Partition, CollectionProgress]) -> None:
+    def _copy(self, partition: Partition) -> None:
         """Copy one partition from its beginning; safe to run again."""
-        partition, collection = unit
+        collection = self._known(partition)
         namespace = collection.target
         self._work.pace.check()
         started = time.monotonic()
@@ -104,9 +109,12 @@ class CollectionCopy:
         for batch in self._work.source.read(wanted):
             self._work.pace.check()
             self._work.target.write(namespace, batch)
-            count = len(batch.raw)
-            documents += count
+            documents += batch.count
             size += batch.size
-            self._work.bus.emit(BatchCopied(namespace, count, batch.size))
-            since = self._work.pace.spend(count, batch.size, since=since)
+            self._work.bus.emit(BatchCopied(namespace, batch.count, batch.size))
+            since = self._work.pace.spend(batch.count, batch.size, since=since)
         return documents, size
+
+
+def _id_of(partition: Partition) -> str:
+    return partition.collection.id

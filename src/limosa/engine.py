@@ -16,6 +16,7 @@ from .cutover import Cutover
 from .errors import LeaseLost, LimosaError, StateCorrupt, StateError, Stopped
 from .events import Failed, MigrationStarted, PhaseChanged, Planned
 from .index_build import IndexBuild
+from .registry import Registry
 from .regulation import Regulation
 from .reversal import Reversal
 from .schema_changes import SchemaChanges
@@ -52,9 +53,10 @@ class Engine:
         self._steering = Steering(
             work, stop, self._attempts, self._guard, when_ready=commit_when_ready
         )
-        self._copy = CollectionCopy(work)
-        self._indexes = IndexBuild(work)
-        self._schema = SchemaChanges(work, self._adopt)
+        self._registry = Registry(work.store)
+        self._copy = CollectionCopy(work, self._registry)
+        self._indexes = IndexBuild(work, self._registry)
+        self._schema = SchemaChanges(work, self._registry, self._adopt)
 
     def run(self) -> Migration:
         """
@@ -108,6 +110,7 @@ class Engine:
         supervisor.start("regulation", Regulation(self._work).run)
         if is_reversing:
             Reversal(self._work).run()
+            self._registry.forget()
             self._attempts.start()  # at the first step: those of the way there are gone
         cutover = Cutover(self._work, self._guard)
         if self._work.store.migration().can_write:  # writable before a crash: only completed

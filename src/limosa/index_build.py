@@ -16,6 +16,7 @@ from .errors import LimosaError, Stopped
 from .events import IndexesBuilding, IndexesBuilt
 from .model import CollectionSpec
 from .pacing import Pace
+from .registry import Registry
 from .settings import IndexMode
 from .state import CollectionProgress
 from .work import Work
@@ -31,13 +32,14 @@ _STOP_SECONDS = 0.1
 class IndexBuild:
     """Gives the collections of the target their secondary indexes, inert, as the settings say."""
 
-    def __init__(self, work: Work) -> None:
+    def __init__(self, work: Work, registry: Registry) -> None:
         self._work = work
+        self._registry = registry
 
     def run(self) -> None:
         """Build what is missing; a collection that is done is recorded and not looked at again."""
-        missing = [c for c in self._work.store.collections() if not (c.is_indexed or c.is_dropped)]
-        missing.sort(key=lambda c: c.spec.size, reverse=True)
+        collections = self._work.store.collections(largest_first=True)
+        missing = (c for c in collections if not (c.is_indexed or c.is_dropped))
         with self._watched():
             for _ in self._work.workers.map_unordered(self._index, missing):
                 pass
@@ -62,7 +64,7 @@ class IndexBuild:
         here = replace(spec.collection, namespace=collection.target)
         if not self._work.settings.indexes.builds_before:  # then they were there first
             self.build(replace(spec, collection=here))
-        self._work.store.save_collection(replace(collection, is_indexed=True))
+        self._registry.save(replace(collection, is_indexed=True))
 
     @contextmanager
     def _watched(self) -> Iterator[None]:

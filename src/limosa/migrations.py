@@ -218,6 +218,11 @@ def examine(
     ]
 
 
+def in_threads(count: int, *, name: str) -> LocalExecutor:
+    """Return what runs *count* units of work at once, in threads of this process."""
+    return LocalExecutor(count, name=name)
+
+
 def _opened(
     stack: ExitStack, store: SqliteStore, ends: Ends, settings: Settings, pace: Pace
 ) -> tuple[Source, Target, Source | None]:
@@ -254,14 +259,14 @@ def _work(
     recorder, bus = _recorder(stack, folder, store, buffer, on_event)
     stack.enter_context(closing(Pings(readable, "source", recorder)))
     stack.enter_context(closing(Pings(writable, "target", recorder)))
-    verifiers = LocalExecutor(max(2, workers // 2), name="verifier")
+    verifiers = in_threads(max(2, workers // 2), name="verifier")
     return Work(
         source=timed(readable, "source", recorder),
         target=timed(writable, "target", recorder),
         store=store,
         buffer=buffer,
         settings=settings,
-        workers=stack.enter_context(closing(LocalExecutor(workers, name="worker"))),
+        workers=stack.enter_context(closing(in_threads(workers, name="worker"))),
         verifiers=stack.enter_context(closing(verifiers)),
         pace=Pace(bus, retry_for=retry_for),
         bus=bus,

@@ -17,7 +17,7 @@ from typing import Any, NewType, TypeAlias
 import bson
 from bson.raw_bson import DEFAULT_RAW_BSON_OPTIONS, RawBSONDocument
 
-from .slices import documents_of
+from .slices import documents_of, starts_of
 
 #: A document as a lazily decoded mapping over its BSON bytes.
 Document: TypeAlias = RawBSONDocument
@@ -191,6 +191,11 @@ class Batch:
     def raw(self) -> list[bytes]:
         """The bytes of each document, in order; three times as cheap as `documents`."""
         return documents_of(self.array)
+
+    @cached_property
+    def count(self) -> int:
+        """How many documents there are; a third of the cost of cutting them out."""
+        return len(starts_of(self.array))
 
     @property
     def size(self) -> int:

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import replace
 
 from .errors import WriteRefused
 from .events import SchemaChanged, Warned
 from .model import Collection, CollectionSpec, Namespace, SchemaChange, SchemaVerb, is_hashed
 from .plan import evolved, planned, present, refusal_to_filter, still_occupied
+from .registry import Registry
 from .settings import IndexMode
 from .state import CollectionProgress
 from .work import Work
@@ -26,10 +27,12 @@ class SchemaChanges:
     finds its work done and records it.
     """
 
-    def __init__(self, work: Work, adopt: Callable[[CollectionProgress], None]) -> None:
+    def __init__(
+        self, work: Work, registry: Registry, adopt: Callable[[CollectionProgress], None]
+    ) -> None:
         self._work = work
+        self._registry = registry
         self._adopt = adopt
-        self._known: _Known | None = None
         # On the way back the target is where all names came from.
         self._occupied = work.store.occupied() if not work.settings.is_way_back else frozenset()
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
@@ -38,7 +41,7 @@ class SchemaChanges:
 
     def known(self, collection_id: str) -> CollectionProgress | None:
         """Return the collection with this id, if it is part of the migration."""
-        return self._all().get(collection_id)
+        return self._registry.get(collection_id)
 
     def carry_over(self, change: SchemaChange) -> None:
         """Do to the target what was done to the source."""
@@ -63,7 +66,7 @@ class SchemaChanges:
                     change = self._less_hashed(change, known.spec)
                     if not self._is_left_alone(change):
                         self._evolve(change, known)
-                    self._save(replace(known, spec=evolved(known.spec, change)))
+                    self._registry.save(replace(known, spec=evolved(known.spec, change)))
 
     def _less_hashed(self, change: SchemaChange, spec: CollectionSpec) -> SchemaChange:
         """Return *change* without the indexes that are left to others."""
@@ -96,7 +99,7 @@ class SchemaChanges:
         new = planned(CollectionSpec(here, options=change.detail), self._work.settings)
         if self._may_stand(new):
             self._evolve(replace(change, detail=new.spec.options), new)
-            self._save(replace(new, is_indexed=True))
+            self._registry.save(replace(new, is_indexed=True))
 
     def _rename(self, change: SchemaChange, known: CollectionProgress | None) -> None:
         assert change.to is not None
@@ -127,7 +130,7 @@ class SchemaChanges:
             return
         if there != known.target:
             self._evolve(replace(change, to=there), known)
-        self._save(moved)
+        self._registry.save(moved)
 
     def _take_in(self, here: Collection, why: str) -> None:
         """Copy a collection as it is now, under the name that it has got."""
@@ -141,9 +144,9 @@ class SchemaChanges:
             return  # gone already, as the change stream will say
         new = planned(replace(spec, collection=here), self._work.settings)
         if self._may_stand(new):
-            self._save(new)
+            self._registry.save(new)
             self._adopt(new)
-            self._save(replace(new, is_indexed=True))
+            self._registry.save(replace(new, is_indexed=True))
             self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 
     def _present(self, collection: Collection) -> CollectionSpec | None:
@@ -153,8 +156,9 @@ class SchemaChanges:
 
     def _replace_at(self, namespace: Namespace, but: CollectionProgress | None = None) -> None:
         """Drop what had this name on the source: another one has it now."""
-        for other in self._all().on_source(namespace):
-            if other is not but:
+        spared = but and but.spec.collection.id
+        for other in self._registry.on_source(namespace):
+            if other.spec.collection.id != spared:
                 self._drop(other)
 
     def _may_stand(self, new: CollectionProgress) -> bool:
@@ -182,7 +186,8 @@ class SchemaChanges:
         if refusal := refusal_to_filter(new.spec, self._work.settings):
             return refusal
         # Where nothing is renamed, names are as different as they are on the source.
-        others = self._all().on_target(new.target) if self._work.settings.renames.texts() else ()
+        renames = self._work.settings.renames.texts()
+        others = self._registry.on_target(new.target) if renames else ()
         for other in others:
             if other.spec.collection.id != new.spec.collection.id:
                 return f"{other.spec.collection} stands there"
@@ -194,7 +199,7 @@ class SchemaChanges:
     def _drop(self, known: CollectionProgress) -> None:
         change = SchemaChange(SchemaVerb.DROP, known.spec.collection)
         self._evolve(change, known)
-        self._save(replace(known, is_dropped=True))
+        self._registry.save(replace(known, is_dropped=True))
 
     def _evolve(self, change: SchemaChange, known: CollectionProgress) -> None:
         here = replace(change, collection=Collection(known.target))
@@ -209,59 +214,3 @@ class SchemaChanges:
         if "indexes" in change.detail:
             detail = ", ".join(i["name"] for i in change.detail["indexes"])
         self._work.bus.emit(SchemaChanged(change.verb, namespace, detail))
-
-    def _save(self, progress: CollectionProgress) -> None:
-        self._work.store.save_collection(progress)
-        self._all().save(progress)
-
-    def _all(self) -> _Known:
-        if self._known is None:
-            self._known = _Known(self._work.store.collections())
-        return self._known
-
-
-class _Known:
-    """
-    Collections by id, and those that are there by either of their names.
-
-    There may be 100,000: to look through all of them for each of 1,000 renames takes minutes.
-    """
-
-    def __init__(self, collections: Iterable[CollectionProgress]) -> None:
-        self._by_id: dict[str, CollectionProgress] = {}
-        # Of one name there are seldom two, so tuples: a set takes four times the memory.
-        self._on_source: dict[Namespace, tuple[str, ...]] = {}
-        self._on_target: dict[Namespace, tuple[str, ...]] = {}
-        for collection in collections:
-            self.save(collection)
-
-    def get(self, collection_id: str) -> CollectionProgress | None:
-        return self._by_id.get(collection_id)
-
-    def on_source(self, namespace: Namespace) -> list[CollectionProgress]:
-        return [self._by_id[i] for i in self._on_source.get(namespace, ())]
-
-    def on_target(self, namespace: Namespace) -> list[CollectionProgress]:
-        return [self._by_id[i] for i in self._on_target.get(namespace, ())]
-
-    def save(self, progress: CollectionProgress) -> None:
-        """Take note of *progress* in place of what was known of the collection."""
-        id_ = progress.spec.collection.id
-        before = self._by_id.get(id_)
-        if before is not None:
-            _discard(self._on_source, before.spec.collection.namespace, id_)
-            _discard(self._on_target, before.target, id_)
-        self._by_id[id_] = progress
-        if not progress.is_dropped:
-            _add(self._on_source, progress.spec.collection.namespace, id_)
-            _add(self._on_target, progress.target, id_)
-
-
-def _add(ids: dict[Namespace, tuple[str, ...]], namespace: Namespace, id_: str) -> None:
-    ids[namespace] = (*ids.get(namespace, ()), id_)
-
-
-def _discard(ids: dict[Namespace, tuple[str, ...]], namespace: Namespace, id_: str) -> None:
-    left = tuple(i for i in ids.pop(namespace, ()) if i != id_)
-    if left:
-        ids[namespace] = left

@@ -130,9 +130,13 @@ def in_steps(
     """
     grouped: dict[str, list[T]] = {s.name: [] for s in steps}
     for namespace, item in items:
-        named = (s.name for s in steps if s.namespaces.includes(namespace))
-        grouped.setdefault(next(named, OTHER), []).append(item)
+        grouped.setdefault(step_of(steps, namespace), []).append(item)
     return list(grouped.items())
+
+
+def step_of(steps: Sequence[Step], namespace: Namespace) -> str:
+    """Return the name of the first step that names *namespace*; `OTHER` if none does."""
+    return next((s.name for s in steps if s.namespaces.includes(namespace)), OTHER)
 
 
 def distinct(steps: Sequence[Step]) -> tuple[Step, ...]:

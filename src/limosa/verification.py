@@ -116,13 +116,14 @@ class Verification:
     def _partitions(self) -> int:
         """Compare partitions that were not yet; between two of them, changed keys."""
         waiting = self._work.store.partitions(PartitionStatus.COPIED)
-        done, looked = 0, time.monotonic()
+        done, compared, looked = 0, 0, time.monotonic()
         for recorded in self._work.verifiers.map_unordered(self._compare, waiting):
+            compared += 1
             done += recorded
             if time.monotonic() - looked > _IDLE_SECONDS:  # of small ones there may be thousands
                 self._keys()
                 looked = time.monotonic()
-        if not waiting or done == len(waiting):
+        if done == compared:
             self._note_completion()
         return done
 

@@ -237,9 +237,9 @@ def record_before_writing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Progress is recorded before the target has acknowledged."""
     copy, apply = CollectionCopy._copy, ChangeApplication._apply
 
-    def early_copy(self: CollectionCopy, unit: Any) -> None:
-        self._work.store.partition_copied(unit[0].id, documents=0, size=0)
-        copy(self, unit)
+    def early_copy(self: CollectionCopy, partition: Any) -> None:
+        self._work.store.partition_copied(partition.id, documents=0, size=0)
+        copy(self, partition)
 
     def early_apply(self: ChangeApplication, seq: int, batch: Any) -> Migration:
         self._advance(seq, batch.source_time, 0)

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import UTC, datetime
 from typing import Any
 
+from .. import migrations
 from ..ends import Ends
 from ..events import StepEnded, Subscriber, TaskDone
 from ..steps import StepProgress
@@ -68,12 +69,13 @@ class Following:
             store = stack.enter_context(self._record.store())
             settings = self._plan.as_settings()
             source, target = self._ends.open(stack, settings)
+            workers = migrations.in_threads(max(2, self._plan.workers // 2), name="integrity")
             Integrity(
                 store,
                 source,
                 target,
                 settings=settings,
-                workers=max(2, self._plan.workers // 2),
+                workers=stack.enter_context(closing(workers)),
                 retry_for=self._plan.retry_for,
                 stop=self._halt,
                 on_event=self._tell,

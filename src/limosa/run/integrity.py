@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable
-from concurrent.futures import FIRST_EXCEPTION, Future, ThreadPoolExecutor, wait
-from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
@@ -15,6 +12,7 @@ from ..comparison import Difference, differing
 from ..connector import Source, Target
 from ..errors import CollectionGone, Stopped
 from ..events import EventBus, Subscriber
+from ..executors import Executor
 from ..model import Collection, Key, MismatchKind
 from ..pacing import Pace
 from ..settings import Settings
@@ -50,13 +48,12 @@ class Integrity:
         target: Target,
         *,
         settings: Settings,
-        workers: int,
+        workers: Executor,
         retry_for: timedelta,
         stop: threading.Event,
         on_event: Subscriber,
     ) -> None:
-        self._collections = {c.spec.collection.id: c for c in store.collections()}
-        self._partitions = store.partitions()
+        self._store = store
         self._source = source
         self._target = target
         self._settings = settings
@@ -74,15 +71,9 @@ class Integrity:
         """
         compared = 0
         found: list[_Found] = []
-        with ExitStack() as stack:
-            pool = stack.enter_context(
-                ThreadPoolExecutor(self._workers, thread_name_prefix="integrity")
-            )
-            stack.callback(pool.shutdown, cancel_futures=True)
-            parts = [pool.submit(self._compare, p) for p in self._partitions]
-            for count, some in _results(parts):
-                compared += count
-                found += some
+        for count, some in self._workers.map_unordered(self._compare, self._store.partitions()):
+            compared += count
+            found += some
         left = self._settled(found)
         if left:
             named = ", ".join(
@@ -94,7 +85,8 @@ class Integrity:
         return compared
 
     def _compare(self, progress: PartitionProgress) -> tuple[int, list[_Found]]:
-        known = self._collections[progress.partition.collection.id]
+        known = self._store.collection(progress.partition.collection.id)
+        assert known is not None, "a partition is of a collection that is planned"
         try:
             difference = self._pace.retrying(
                 f"compare {known.target}", lambda: self._read_both(progress, known)
@@ -140,13 +132,6 @@ class Integrity:
             self._pace.stop()
             msg = "the run was asked to stop"
             raise Stopped(msg)
-
-
-def _results(
-    parts: Iterable[Future[tuple[int, list[_Found]]]],
-) -> Iterable[tuple[int, list[_Found]]]:
-    done, _ = wait(list(parts), return_when=FIRST_EXCEPTION)
-    return [future.result() for future in done]
 
 
 def _expires(collection: CollectionProgress) -> bool:

@@ -132,7 +132,7 @@ class Mirror:
         """Write what is of single collections and partitions."""
         with self._service.store() as store:
             migration = store.migration()
-            parts = Parts(store.collections(), store.partitions())
+            parts = Parts(list(store.collections()), list(store.partitions()))
         found: dict[Namespace, Documents] = {
             Namespace(DATABASE, "partitions"): views.partitions(parts, copy.range_of),
             Namespace(DATABASE, "uuidMap"): views.uuid_map(parts),

@@ -7,7 +7,7 @@ disk, and so that the history can be lost without harm.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal, Protocol
@@ -96,8 +96,22 @@ class StateStore(Protocol):
         """
         ...
 
-    def collections(self) -> list[CollectionProgress]:
-        """Return all collections, dropped ones included, in order of planning."""
+    def collections(self, *, largest_first: bool = False) -> Iterator[CollectionProgress]:
+        """
+        Yield all collections, dropped ones included, in order of planning or of size.
+
+        Some are read at a time: what changes meanwhile may be seen as it was or as it is.
+        """
+        ...
+
+    def collection(self, id_: str) -> CollectionProgress | None:
+        """Return the collection with the source's identity *id_*, None if it is not planned."""
+        ...
+
+    def collections_at(
+        self, namespace: Namespace, *, at_target: bool = False
+    ) -> list[CollectionProgress]:
+        """Return what is not dropped and has that name on the source, or on the target."""
         ...
 
     def save_occupied(self, namespaces: Iterable[Namespace]) -> None:
@@ -112,8 +126,12 @@ class StateStore(Protocol):
         """Add a collection, or replace the one with the same id."""
         ...
 
-    def partitions(self, status: PartitionStatus | None = None) -> list[PartitionProgress]:
-        """Return partitions of collections that are not dropped, largest collection first."""
+    def partitions(self, status: PartitionStatus | None = None) -> Iterator[PartitionProgress]:
+        """
+        Yield partitions of collections that are not dropped, largest collection first.
+
+        Some are read at a time: those whose *status* is another one by then are left out.
+        """
         ...
 
     def add_partitions(self, partitions: Iterable[Partition]) -> None:

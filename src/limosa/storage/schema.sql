@@ -63,6 +63,10 @@ CREATE TABLE IF NOT EXISTS collections (
 );
 
 CREATE INDEX IF NOT EXISTS collections_dropped ON collections (id) WHERE is_dropped;
+CREATE INDEX IF NOT EXISTS collections_at_source
+    ON collections (source_database, source_collection);
+CREATE INDEX IF NOT EXISTS collections_at_target
+    ON collections (target_database, target_collection);
 
 CREATE TABLE IF NOT EXISTS occupied (   -- what the target held before anything was written
     database TEXT NOT NULL,

@@ -25,6 +25,7 @@ from . import CollectionPage, CollectionQuery, listing
 from .database import Database, Format
 from .errors import translated, understood
 from .lease import Lease
+from .paging import Lend, collection_rows, partition_rows
 from .rows import (
     collection_of,
     migration_of,
@@ -37,8 +38,9 @@ from .rows import (
     time_text,
 )
 from .tables import (
+    AT_SOURCE,
+    AT_TARGET,
     BY_NAMESPACE,
-    PARTITIONS,
     REMEMBER_TARGET,
     TOTALS,
     add_partitions,
@@ -161,10 +163,22 @@ class SqliteStore:
             replace_migration(db, after)
         return after
 
-    def collections(self) -> list[CollectionProgress]:
-        rows = self._rows("read the collections", "SELECT * FROM collections ORDER BY number")
-        with understood(self._database.path, "read the collections"):
-            return [collection_of(row) for row in _spent(rows)]
+    def collections(self, *, largest_first: bool = False) -> Iterator[CollectionProgress]:
+        doing = "read the collections"
+        for row in collection_rows(self._lent(doing), largest_first=largest_first):
+            with understood(self._database.path, doing):
+                progress = collection_of(row)
+            yield progress
+
+    def collection(self, id_: str) -> CollectionProgress | None:
+        found = self._some("SELECT * FROM collections WHERE id = ?", id_)
+        return found[0] if found else None
+
+    def collections_at(
+        self, namespace: Namespace, *, at_target: bool = False
+    ) -> list[CollectionProgress]:
+        query = AT_TARGET if at_target else AT_SOURCE
+        return self._some(query, namespace.database, namespace.collection)
 
     def save_occupied(self, namespaces: Iterable[Namespace]) -> None:
         with self._writing("store what the target holds") as db:
@@ -178,14 +192,12 @@ class SqliteStore:
         with self._writing(f"store collection {collection.spec.collection}") as db:
             save_collection(db, collection)
 
-    def partitions(self, status: PartitionStatus | None = None) -> list[PartitionProgress]:
+    def partitions(self, status: PartitionStatus | None = None) -> Iterator[PartitionProgress]:
         doing = "read the partitions"
-        if status is None:
-            rows = self._rows(doing, PARTITIONS.format(chosen=""))
-        else:
-            rows = self._rows(doing, PARTITIONS.format(chosen="AND p.status = ?"), status.value)
-        with understood(self._database.path, doing):
-            return partitions_of(_spent(rows))
+        for rows in partition_rows(self._lent(doing), status):
+            with understood(self._database.path, doing):
+                found = partitions_of(rows)
+            yield from found
 
     def add_partitions(self, partitions: Iterable[Partition]) -> None:
         rows = [partition_row(partition) for partition in partitions]
@@ -282,6 +294,15 @@ class SqliteStore:
         with self._database.writing("give the lease back") as db:
             db.execute("UPDATE migration SET holder = '' WHERE generation = ?", (self._generation,))
 
+    def _lent(self, doing: str) -> Lend:
+        return lambda: self._database.statement(doing)
+
+    def _some(self, query: str, *values: str) -> list[CollectionProgress]:
+        doing = "look up a collection"
+        rows = self._rows(doing, query, *values)
+        with understood(self._database.path, doing):
+            return [collection_of(row) for row in rows]
+
     def _rows(self, doing: str, query: str, *values: Any) -> list[sqlite3.Row]:
         with self._database.statement(doing) as db:
             return db.execute(query, values).fetchall()
@@ -303,13 +324,6 @@ class SqliteStore:
                 f"over (generation {generation}, this process has {self._generation})"
             )
             raise LeaseLost(msg)
-
-
-def _spent(rows: list[sqlite3.Row]) -> Iterator[sqlite3.Row]:
-    """Yield *rows*, each forgotten then: 100,000 need not be there in two forms at once."""
-    rows.reverse()
-    while rows:
-        yield rows.pop()
 
 
 def _take_over(database: Database, name: str, holder: str) -> int:

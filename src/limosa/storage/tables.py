@@ -13,12 +13,14 @@ from ..state import CollectionProgress, Migration
 from ..steps import StepProgress
 from .rows import collection_row, migration_row, step_row
 
-PARTITIONS = """
-    SELECT p.collection_id, c.source_database, c.source_collection, p.id, p.status, p.documents,
-           p.documents_copied, p.bytes_copied, p.documents_compared, p.bounds
-    FROM partitions p JOIN collections c ON c.id = p.collection_id
-    WHERE NOT c.is_dropped {chosen}
-    ORDER BY c.bytes DESC, p.id
+#: What is there under a name; seldom more than one.
+AT_SOURCE = """
+    SELECT * FROM collections
+    WHERE source_database = ? AND source_collection = ? AND NOT is_dropped ORDER BY number
+"""
+AT_TARGET = """
+    SELECT * FROM collections
+    WHERE target_database = ? AND target_collection = ? AND NOT is_dropped ORDER BY number
 """
 
 REMEMBER_TARGET = """

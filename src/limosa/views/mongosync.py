@@ -63,9 +63,14 @@ class Indexing:
     @classmethod
     def of(cls, collections: Iterable[CollectionProgress]) -> Indexing:
         """Return the sums over all collections that have any."""
-        wanted = [c for c in collections if _has_indexes(c)]
-        done = [c for c in wanted if c.is_indexed]
-        return cls(_indexes(done), _indexes(wanted), len(done), len(wanted))
+        built = indexes = finished = wanted = 0
+        for collection in collections:
+            if _has_indexes(collection):
+                count = len(collection.spec.indexes)
+                indexes, wanted = indexes + count, wanted + 1
+                if collection.is_indexed:
+                    built, finished = built + count, finished + 1
+        return cls(built, indexes, finished, wanted)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -289,10 +294,6 @@ def _oplog(figures: Figures, migration: Migration) -> dict[str, Any]:
 
 def _seconds(lag: timedelta | None) -> int | None:
     return None if lag is None else int(lag.total_seconds())
-
-
-def _indexes(collections: Iterable[CollectionProgress]) -> int:
-    return sum(len(c.spec.indexes) for c in collections)
 
 
 def _has_indexes(collection: CollectionProgress) -> bool:

@@ -19,8 +19,8 @@ from ...model import Document, Key, Namespace, Slice
 from . import errors
 from .commands import DURABLE, code_of
 from .deployment import APP_NAME, Deployment
+from .empty_times import has_empty_time
 from .numbering import Numbered, Numbering
-from .writes import has_empty_time
 
 #: Fewer are written as well one command after the other: a commit is a command of its own.
 _WORTHWHILE = 8

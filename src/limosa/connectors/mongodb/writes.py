@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 import bson
 from bson.raw_bson import RawBSONDocument
 
-from ...canonical import elements, id_in, key_of, readable
+from ...canonical import id_in, key_of, readable
 from ...errors import LimosaError, PermanentError, TransientError, WriteRefused
 from ...model import Batch, Document, Key, Namespace, Slice
 from . import errors
+from .arrays import DurableWith
 from .commands import DURABLE
 from .deployment import Deployment
+from .empty_times import has_empty_time, may_have_empty_time
 from .numbering import Numbering
 from .sharding import is_by_id, key_at
 
@@ -47,10 +48,6 @@ _TAKEN_ONLY_BY_INSERT = frozenset(
         10003,  # CannotGrowDocumentInCappedNamespace
     }
 )
-#: Perhaps a top-level timestamp of zero, which the server replaces with the present time.
-#: The name may not contain 0x11, lest a search takes quadratic time.
-_EMPTY_TIME = re.compile(rb"\x11[^\x00\x11]*\x00{9}")
-_TIMESTAMP = 0x11
 _DUPLICATE_HINT = (
     "drop this unique index on the target: limosa builds the unique indexes itself; "
     "then run the same command again"
@@ -75,14 +72,14 @@ class Writer:
         Raises:
             WriteRefused: a document is too large, or another one has its unique value.
         """
-        documents = batch.raw
+        documents: Sequence[bytes] = _Whole(batch)
         if namespace in self._repeated:
             documents = self._missing(namespace, documents)
-        # Looking for one byte is ten times as fast as looking for a pattern.
-        timed = [d for d in documents if _TIMESTAMP in d and has_empty_time(d)]
-        if timed:
-            documents = [d for d in documents if not has_empty_time(d)]
+        if may_have_empty_time(batch.array):
+            timed = [d for d in documents if has_empty_time(d)]
             self._insert_timed(namespace, timed)
+            if timed:
+                documents = [d for d in documents if not has_empty_time(d)]
         if batch.size <= _MAX_COMMAND_BYTES and len(documents) <= _MAX_OPERATIONS:
             self._insert(namespace, documents)
             return
@@ -94,7 +91,7 @@ class Writer:
         limit = 1 if is_by_id(self.shard_key(namespace)) else 0  # else it may be on any shard
         for part in _bounded(keys, len):
             operations = [{"q": Slice(key), "limit": limit} for key in part]
-            for error in self._run(namespace, "delete", "deletes", operations):
+            for error in self._run(namespace, "delete", operations, _deletes):
                 raise self._refusal(namespace, part[error["index"]], error)
 
     def replace(self, namespace: Namespace, states: Iterable[tuple[Key, Document]]) -> None:
@@ -139,12 +136,7 @@ class Writer:
         self._check_size(namespace, documents)
         try:
             found = self._run(
-                namespace,
-                "insert",
-                "documents",
-                documents,
-                packed=_in_a_row,
-                bypassDocumentValidation=True,
+                namespace, "insert", documents, _documents, bypassDocumentValidation=True
             )
         except TransientError:
             self._repeated.add(namespace)  # some may be there: only the others are tried again
@@ -220,15 +212,14 @@ class Writer:
     def _update(
         self, namespace: Namespace, updates: Sequence[Mapping[str, Any]]
     ) -> list[Mapping[str, Any]]:
-        return self._run(namespace, "update", "updates", updates, bypassDocumentValidation=True)
+        return self._run(namespace, "update", updates, _updates, bypassDocumentValidation=True)
 
     def _run(
         self,
         namespace: Namespace,
         verb: str,
-        field: str,
         operations: Sequence[T],
-        packed: Callable[[Sequence[T]], Sequence[Any]] = tuple,
+        fields: Callable[[Sequence[T]], Mapping[str, Any]],
         **options: bool,
     ) -> list[Mapping[str, Any]]:
         """
@@ -244,7 +235,7 @@ class Writer:
         numbers: Sequence[int] = range(len(operations))
         found: list[Mapping[str, Any]] = []
         while True:
-            reply = self._send(namespace, {**command, field: packed(operations)})
+            reply = self._send(namespace, {**command, **fields(operations)})
             passing = errors.passing_errors(reply)
             if not passing or len(passing) == len(operations):
                 last = errors.write_errors(reply, self._doing(namespace))
@@ -267,8 +258,7 @@ class Writer:
 
     def _check_size(self, namespace: Namespace, documents: Sequence[bytes]) -> None:
         # What is so large stands alone in its command.
-        raw = documents[0]
-        if len(documents) == 1 and len(raw) > _MAX_DOCUMENT_BYTES:
+        if len(documents) == 1 and len(raw := documents[0]) > _MAX_DOCUMENT_BYTES:
             msg = (
                 f"{self._doing(namespace)}: document {readable(key_of(raw))} of {len(raw):,} bytes "
                 f"is larger than {_MAX_DOCUMENT_BYTES:,} bytes"
@@ -309,25 +299,43 @@ def _upsert(key: Key, document: Document) -> dict[str, Any]:
     return {"q": Slice(key), "u": document, "upsert": True}
 
 
-def _in_a_row(documents: Sequence[bytes]) -> list[Slice]:
+class _Whole(Sequence[bytes]):
+    """The documents of a batch, which are cut out of it only if one of them is looked at."""
+
+    def __init__(self, batch: Batch) -> None:
+        self.batch = batch
+
+    def __len__(self) -> int:
+        return self.batch.count
+
+    @overload
+    def __getitem__(self, index: int) -> bytes: ...
+
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[bytes]: ...
+
+    def __getitem__(self, index: int | slice) -> bytes | Sequence[bytes]:
+        return self.batch.raw[index]
+
+
+def _deletes(operations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"deletes": operations}
+
+
+def _updates(operations: Sequence[Mapping[str, Any]]) -> Mapping[str, Any]:
+    return {"updates": operations}
+
+
+def _documents(documents: Sequence[bytes]) -> Mapping[str, Any]:
     """
-    Return what the driver sends as *documents*: it passes the bytes of a raw one on as they are.
+    Return what has the driver send *documents*: a batch as it came, others in a row.
 
-    They stand one after the other in the message, so they may as well come as one: 5,000 objects
-    less to make, to ask for their bytes and to collect.
+    Documents stand one after the other in the message, so they may as well come as one: 5,000
+    objects less to make, to ask for their bytes and to collect.
     """
-    return [Slice(b"".join(documents))]
-
-
-def has_empty_time(document: bytes | memoryview) -> bool:
-    """Whether a write as usual would put the present time into *document*."""
-    raw = bytes(document)  # a large one may be a view of the batch
-    if _TIMESTAMP not in raw or not _EMPTY_TIME.search(raw):
-        return False
-    return any(
-        kind == _TIMESTAMP and name != b"_id" and not any(raw[start:end])
-        for kind, name, start, end in elements(raw)
-    )
+    if isinstance(documents, _Whole):
+        return {"writeConcern": DurableWith(documents.batch)}
+    return {"documents": [Slice(b"".join(documents))]}
 
 
 def _is_same_key(error: Mapping[str, Any]) -> bool:
