@@ -19,6 +19,7 @@ from backlog import restarting, waiting
 from changing import KEYS, changes, committing
 from copying import copying, copying_shapes, verifying
 from guest import guesting
+from hot import hot_document
 from running import (
     Child,
     fill,
@@ -54,6 +55,7 @@ def main() -> None:
         "memory": memory,
         "start": starting,
         "guest": lambda chosen: guesting(chosen.documents),
+        "hot": lambda _: hot_document(),
         "answers": lambda chosen: answering(chosen.documents),
     }
     parser = argparse.ArgumentParser(description=__doc__)

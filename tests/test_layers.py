@@ -48,6 +48,7 @@ LAYERS = {
         "definitions",
         "index_build",
         "pacing",
+        "other_writers",
         "portions",
         "registry",
         "regulation",

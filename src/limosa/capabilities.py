@@ -7,7 +7,7 @@ granted of what an end can do than what that function says.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Protocol, TypeGuard
@@ -18,6 +18,7 @@ from .model import (
     CollectionSpec,
     Definition,
     DefinitionKind,
+    Key,
     Namespace,
     Partition,
     Unfinished,
@@ -141,6 +142,39 @@ class ConstrainsAhead(Protocol):
 def constrains_ahead(end: object) -> TypeGuard[ConstrainsAhead]:
     """Whether *end* can have constraints hold while changes are still applied to it."""
     return callable(getattr(end, "constrain", None))
+
+
+@dataclass(frozen=True, slots=True)
+class Written:
+    """Documents of a target that somebody has written: their keys, by the collection's name."""
+
+    keys: Mapping[Namespace, Sequence[Key]]
+    until: bytes  # where to go on
+    is_all: bool  # that was written when it was asked for
+
+
+class SeesOthers(Protocol):
+    """A target that can tell what others write to it; not every target can."""
+
+    def present(self) -> bytes | None:
+        """Return from where on writes are seen, None where this user may not see them."""
+        ...
+
+    def written_by_others(self, after: bytes) -> Written:
+        """
+        Return what was written after a mark that `present` or this has given.
+
+        Some of it may be limosa's own; what limosa applied as usual is not among it.
+
+        Raises:
+            PositionLost: it is too long ago.
+        """
+        ...
+
+
+def sees_others(end: object) -> TypeGuard[SeesOthers]:
+    """Whether *end* can be asked what others write to it."""
+    return callable(getattr(end, "written_by_others", None))
 
 
 class ReportsLoad(Protocol):

@@ -16,6 +16,7 @@ from .cutover import Cutover
 from .errors import LeaseLost, LimosaError, StateCorrupt, StateError, Stopped
 from .events import Failed, MigrationStarted, PhaseChanged, Planned
 from .index_build import IndexBuild
+from .other_writers import OtherWriters
 from .registry import Registry
 from .regulation import Regulation
 from .reversal import Reversal
@@ -128,7 +129,8 @@ class Engine:
     ) -> Migration:
         """Apply and verify until a commit is asked for and drained; then cut over."""
         application = ChangeApplication(self._work, capture, self._schema)
-        verification = Verification(self._work, self._schema)
+        others = OtherWriters(self._work, self._registry, self._schema.taken_in)
+        verification = Verification(self._work, self._schema, others)
         verifies = self._work.store.migration().verifies
         if verifies:
             supervisor.start("verification", verification.run)

@@ -38,10 +38,16 @@ class SchemaChanges:
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
         #: before and after: in between, names may have meant something else.
         self.epoch = 0
+        self._taken_in: frozenset[Namespace] = frozenset()
 
     def known(self, collection_id: str) -> CollectionProgress | None:
         """Return the collection with this id, if it is part of the migration."""
         return self._registry.get(collection_id)
+
+    def taken_in(self) -> frozenset[Namespace]:
+        """Return the names on the target of what was copied whole since this was last asked."""
+        found, self._taken_in = self._taken_in, frozenset()
+        return found
 
     def carry_over(self, change: SchemaChange) -> None:
         """Do to the target what was done to the source."""
@@ -146,6 +152,7 @@ class SchemaChanges:
         if self._may_stand(new):
             self._registry.save(new)
             self._adopt(new)
+            self._taken_in |= {new.target}
             self._registry.save(replace(new, is_indexed=True))
             self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 

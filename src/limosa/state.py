@@ -109,6 +109,7 @@ class Migration:
     #: Estimated, wall clock: where capture stands is forgotten by the source, if it stood still.
     position_lost_at: datetime | None = None
     blocked: str = ""  # the ends whose other writers limosa keeps out: "source", "source,target"
+    target_mark: ResumeToken | None = None  # up to where what others write there is compared
 
     def moved_to(self, state: State, *, failure: Failure | None = None) -> Migration:
         """Return the migration in *state*, or refuse."""
@@ -250,6 +251,7 @@ class Migration:
 _OF_ONE_DIRECTION = frozenset(
     {
         "return_position",
+        "target_mark",
         "return_lost_at",
         "position_lost_at",
         "copied_at",

@@ -24,6 +24,7 @@ from .events import (
     VerificationCompleted,
 )
 from .model import Collection, Key, Mismatch, MismatchKind
+from .other_writers import OtherWriters
 from .plan import MOST_KEYS, unit_keys
 from .portions import Portions
 from .schema_changes import SchemaChanges
@@ -55,9 +56,10 @@ class Keys:
 class Verification:
     """Compares source and target for as long as it runs, and says when it has caught up."""
 
-    def __init__(self, work: Work, schema: SchemaChanges) -> None:
+    def __init__(self, work: Work, schema: SchemaChanges, others: OtherWriters) -> None:
         self._work = work
         self._schema = schema
+        self._others = others
         self._portions = Portions(work.pace, Size(MOST_KEYS))
         self._revisited = 0.0
         self._passes = 0
@@ -66,6 +68,7 @@ class Verification:
         """Compare until stopped."""
         while not self._work.store.migration().is_consistent:
             self._work.pace.wait(_IDLE_SECONDS)
+        self._others.begin()
         migration = self._work.store.migration()
         if migration.verified_at is None and not self._work.store.totals().partitions_verified:
             # From here on: what was applied before is seen by the partitions' comparison.
@@ -73,7 +76,7 @@ class Verification:
             self._cover()
         while True:
             self._work.pace.check()
-            busy = self._partitions() + self._keys()
+            busy = self._keys() + self._partitions()
             self._passes += 1
             if not busy:
                 self._work.pace.wait(_IDLE_SECONDS)
@@ -101,6 +104,8 @@ class Verification:
     def is_complete(self, migration: Migration) -> bool:
         """Whether every key is compared as of *migration*, and no difference is in doubt."""
         if migration.verified_at is None or migration.verified_seq < migration.applied_seq:
+            return False
+        if not self._others.is_complete(migration):
             return False
         return all(s.counts for s in self._work.store.suspects())
 
@@ -182,17 +187,19 @@ class Verification:
     # Keys.
 
     def _keys(self) -> int:
-        """Compare what changed since, and what is in doubt; return how much there was."""
+        """Compare what changed since, on either side, or is in doubt; return how much there was."""
         migration = self._work.store.migration()
         epoch = self._schema.epoch
         if epoch % 2:
             return 0
         seq, changed = self._changed(migration)
+        theirs = [Keys(known, tuple(keys)) for known, keys in self._others.look(migration)]
         due = self._due(migration)
-        if seq == migration.verified_seq and not due:
+        if seq == migration.verified_seq and not (due or theirs):
+            self._others.looked()
             return 0
         doubted = {(s.collection_id, s.mismatch.key): s for s in due}
-        units = [*_units(changed), *_units(self._grouped(due))]
+        units = [*_units([*changed, *theirs]), *_units(self._grouped(due))]
         compared = 0
         found: list[Suspect] = []
         settled = dict(doubted)
@@ -206,6 +213,7 @@ class Verification:
         self._work.store.save_suspects(
             found=found, settled=list(settled.values()), verified_seq=seq
         )
+        self._others.looked()
         self._report(compared, found, doubted)
         return max(1, compared)
 

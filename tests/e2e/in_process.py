@@ -175,6 +175,11 @@ class Running:
         with self.store() as store:
             return store.update(change)
 
+    def migration(self) -> Migration:
+        """Return what is stored of it now."""
+        with self.store() as store:
+            return store.migration()
+
     @contextmanager
     def store(self) -> Iterator[StateStore]:
         """Lend the state, opened to watch."""

@@ -84,9 +84,8 @@ def test_healthy(ends: Ends, connector: Connector, role: str) -> None:
 
     assert errors(findings) == set()
     assert findings.keys() >= {"reachable", "authentication", "topology", "primary", "version"}
-    assert findings.keys() >= (
-        {"oplog_window", "features"} if role == "source" else {"disk", "target_empty"}
-    )
+    more = ("oplog_window", "features") if role == "source" else ("other_writers", "disk")
+    assert findings.keys() >= {*more, *(["target_empty"] if role == "target" else [])}
 
 
 @pytest.mark.parametrize(

@@ -90,6 +90,7 @@ def test_migration_round_trip(store: SqliteStore) -> None:
         settings={"include": ["shop"], "workers": 4, "verify": False, "größe": None},
         position=ResumeToken(b"\0\xff"),
         return_position=ResumeToken(b"\xff"),
+        target_mark=ResumeToken(b"\1"),
         blocked="source,target",
         limits=Limits(load_level=1, megabytes_per_second=2.5),
         throttled="target: replication lag 12 s",

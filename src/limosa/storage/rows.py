@@ -39,7 +39,7 @@ from ..steps import StepProgress
 from .encoding import EXACT
 
 _TIMES = tuple(f.name for f in fields(Migration) if f.name.endswith(("_at", "_to")))
-_TOKENS = ("position", "return_position")
+_TOKENS = ("position", "return_position", "target_mark")
 _PLAIN = tuple(
     f.name
     for f in fields(Migration)

@@ -34,7 +34,8 @@ CREATE TABLE IF NOT EXISTS migration (
     limits TEXT NOT NULL,               -- JSON
     throttled TEXT NOT NULL,            -- why it is slower than it could be
     position_lost_at TEXT,              -- estimated
-    blocked TEXT NOT NULL               -- "source", "target" or both with a comma
+    blocked TEXT NOT NULL,              -- "source", "target" or both with a comma
+    target_mark BLOB                    -- up to where what others write to the target is compared
 );
 
 CREATE TABLE IF NOT EXISTS collections (

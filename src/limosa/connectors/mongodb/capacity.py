@@ -52,6 +52,21 @@ def check_oplog(probe: Probe, specs: Sequence[CollectionSpec]) -> Iterator[Findi
     )
 
 
+def check_others(probe: Probe) -> Finding:
+    """Say whether what others write to the target can be seen."""
+    try:
+        _window(probe)
+    except AccessDenied:
+        return Finding(
+            "other_writers",
+            "warning",
+            "not allowed to read local.oplog.rs: what somebody else writes to a document of the "
+            "target after it was compared is found by `limosa verify --again` only",
+            "grant the role clusterMonitor on admin, or keep others out: --block-writes target",
+        )
+    return Finding("other_writers", "ok", "what somebody else writes meanwhile is seen")
+
+
 def check_disk(probe: Probe, specs: Sequence[CollectionSpec]) -> Finding:
     """Compare the free space on the target with the size of the data."""
     needed = sum(s.size for s in specs)

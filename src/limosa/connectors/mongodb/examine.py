@@ -9,7 +9,7 @@ from ...connector import Finding
 from ...errors import AccessDenied, ConfigError, LimosaError
 from ...model import CollectionSpec
 from .blocking import check_left_on
-from .capacity import check_disk, check_empty, check_oplog
+from .capacity import check_disk, check_empty, check_oplog, check_others
 from .cluster import check_cluster
 from .deployment import is_router
 from .features import check_features
@@ -89,6 +89,8 @@ def _check_server(probe: Probe, role: str, specs: Sequence[CollectionSpec]) -> I
         yield from _guarded("oplog_window", check_oplog(probe, specs) if "setName" in hello else ())
         yield from _guarded("features", check_features(probe, specs))
     else:
+        if "setName" in hello:
+            yield from _guarded("other_writers", (check_others(probe) for _ in (1,)))
         yield from _guarded("disk", (check_disk(probe, specs) for _ in (1,)))
         yield from _guarded("target_empty", (check_empty(probe, specs) for _ in (1,)))
 

@@ -11,7 +11,7 @@ from __future__ import annotations
 import threading
 from dataclasses import dataclass
 
-from bson import Int64
+from bson import Binary, Int64
 from pymongo.client_session import ClientSession
 
 from .deployment import Deployment
@@ -42,10 +42,17 @@ class Numbering:
     def __init__(self, deployment: Deployment) -> None:
         self._deployment = deployment
         self._of_thread = threading.local()
+        self._sessions: list[Binary] = []
 
     def own(self) -> Numbered:
         """Return what belongs to the present thread."""
         numbered: Numbered | None = getattr(self._of_thread, "numbered", None)
         if numbered is None:
-            numbered = self._of_thread.numbered = Numbered(self._deployment.start_session())
+            session = self._deployment.start_session()
+            self._sessions.append(session.session_id["id"])
+            numbered = self._of_thread.numbered = Numbered(session)
         return numbered
+
+    def sessions(self) -> list[Binary]:
+        """Return the identities of all sessions that were lent: before anything is written."""
+        return list(self._sessions)

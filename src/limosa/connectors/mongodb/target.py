@@ -11,7 +11,7 @@ from typing import Any, assert_never
 import bson
 from bson import Binary, MaxKey, MinKey
 
-from ...connector import Build, Readiness
+from ...connector import Build, Readiness, Written
 from ...errors import CollectionGone, WriteRefused
 from ...model import (
     Batch,
@@ -32,6 +32,7 @@ from .commands import alter
 from .deployment import PLAIN, Deployment
 from .guarding import Guards
 from .numbering import Numbering
+from .others import Others
 from .reader import Bounds, MongoReader
 from .relaxing import relax
 from .transactions import Transactions
@@ -47,6 +48,7 @@ class MongoTarget(MongoReader):
         self._writer = Writer(deployment, numbering)
         self._transactions = Transactions(deployment, numbering)
         self._guards = Guards(deployment)
+        self._others = Others(deployment, numbering)
         self._places: dict[Namespace, Place] = {}
         self._placing = threading.Lock()
         self._moves = 0
@@ -182,6 +184,19 @@ class MongoTarget(MongoReader):
             *accounts.define_roles(self._deployment, by_kind[DefinitionKind.ROLE]),
             *accounts.define_users(self._deployment, by_kind[DefinitionKind.USER]),
         ]
+
+    def present(self) -> bytes | None:
+        """Return where the oplog ends now; None where it cannot be read."""
+        return self._others.present()
+
+    def written_by_others(self, after: bytes) -> Written:
+        """
+        Return what others than this process have written since, as the oplog tells.
+
+        Raises:
+            PositionLost: the oplog no longer reaches back so far.
+        """
+        return self._others.after(after)
 
     def builds(self) -> Sequence[Build]:
         """

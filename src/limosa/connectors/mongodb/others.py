@@ -1,0 +1,125 @@
+"""
+What others write to a target, as its oplog tells.
+
+Whatever Limosa applies has a session and a number (see `numbering`), and so has its entry in the
+oplog; a transaction of thousands of changes is one entry. Entries without one of our sessions are
+of others. Some few are Limosa's own all the same: what it may not number, and what a process
+before this one wrote. They are told with the rest, so whoever asks has to look at the documents.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import bson
+from bson import Timestamp
+from bson.raw_bson import RawBSONDocument
+
+from ...canonical import key_of
+from ...connector import Written
+from ...errors import AccessDenied, PositionLost
+from ...model import Key, Namespace
+from . import timeseries
+from .deployment import Deployment
+from .numbering import Numbering
+
+#: Entries that are looked at in one go.
+_MOST = 5_000
+_OPLOG = "oplog.rs"
+_HINT = "have everything compared once more before the commit: `limosa verify --again`"
+#: Of an entry, all that a key is found in; of a transaction, whose documents are in it, the whole.
+_FIELDS = {"ts": 1, "op": 1, "ns": 1, "o2": 1, "o._id": 1, "o.applyOps": 1}
+_WRITES = {"$in": ["i", "u", "d"]}
+
+
+class Others:
+    """Tells what others than this process have written to a replica set."""
+
+    def __init__(self, deployment: Deployment, numbering: Numbering) -> None:
+        self._deployment = deployment
+        self._numbering = numbering
+
+    def present(self) -> bytes | None:
+        """Return where the oplog ends now; None where it cannot be read."""
+        if self._deployment.is_router:
+            return None
+        try:
+            return self._mark(self._end(-1))
+        except AccessDenied:
+            return None
+
+    def after(self, mark: bytes) -> Written:
+        """
+        Return what others have written since *mark*, as far as can be told in one go.
+
+        Raises:
+            PositionLost: the oplog no longer reaches back so far.
+        """
+        since = bson.decode(mark)["ts"]
+        end = self._end(-1)
+        if end <= since:
+            return Written({}, mark, is_all=True)
+        entries = list(self._entries(since, end))
+        if self._end(1) > since:  # looked at last: what was read was there
+            when = since.as_datetime().isoformat()
+            msg = (
+                f"{self._deployment.identity}: its oplog no longer tells what was written at {when}"
+            )
+            raise PositionLost(msg, hint=_HINT)
+        is_all = len(entries) < _MOST
+        found: dict[Namespace, dict[Key, None]] = {}
+        for entry in entries:
+            for namespace, key in _keys_in(entry):
+                found.setdefault(namespace, {})[key] = None
+        until = end if is_all else entries[-1]["ts"]
+        keys = {namespace: tuple(some) for namespace, some in found.items()}
+        return Written(keys, self._mark(until), is_all=is_all)
+
+    def _entries(self, since: Timestamp, end: Timestamp) -> Iterator[RawBSONDocument]:
+        command = {
+            "find": _OPLOG,
+            "filter": {
+                "ts": {"$gt": since, "$lte": end},
+                "lsid.id": {"$nin": self._numbering.sessions()},
+                "$or": [{"op": _WRITES}, {"op": "c", "o.applyOps": {"$exists": True}}],
+            },
+            "projection": _FIELDS,
+            "limit": _MOST,
+        }
+        doing = "read what others have written"
+        for batch in self._deployment.batches("local", command, doing=doing, batch_size=_MOST):
+            for document in batch.raw:
+                yield RawBSONDocument(document)
+
+    def _end(self, direction: int) -> Timestamp:
+        command = {
+            "find": _OPLOG,
+            "sort": {"$natural": direction},
+            "projection": {"ts": 1},
+            "limit": 1,
+            "singleBatch": True,
+        }
+        reply = self._deployment.decoded("local", command, doing="read the oplog's ends")
+        found = reply["cursor"]["firstBatch"]
+        return found[0]["ts"] if found else Timestamp(0, 0)
+
+    @staticmethod
+    def _mark(time: Timestamp) -> bytes:
+        return bson.encode({"ts": time})
+
+
+def _keys_in(entry: Mapping[str, Any]) -> Iterator[tuple[Namespace, Key]]:
+    """Yield what *entry*, of one write or of a transaction, has changed."""
+    if entry["op"] == "c":
+        for part in entry["o"].get("applyOps", ()):  # a part may create a collection
+            yield from _keys_in(part)
+        return
+    if entry["op"] not in _WRITES["$in"]:
+        return  # such as "n", which changes nothing
+    for field in ("o2", "o"):
+        document = entry.get(field)
+        if document is not None and "_id" in document:
+            database, _, collection = entry["ns"].partition(".")
+            yield Namespace(database, timeseries.known_as(collection)), key_of(document.raw)
+            return

@@ -1,0 +1,124 @@
+"""What others write to the target while it is compared, and after it was."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+
+from .connector import SeesOthers, Written, sees_others
+from .errors import AccessDenied, PositionLost
+from .events import Warned
+from .model import Key, Namespace, ResumeToken
+from .registry import Registry
+from .state import CollectionProgress, Migration, State
+from .work import Work
+
+#: How often the target is asked, unless a commit waits.
+_LOOK_SECONDS = 1.0
+#: How often it is noted that nothing was found; a process that begins again reads so much anew.
+_NOTE_SECONDS = 10.0
+#: Keys that are compared in one step.
+_KEYS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What was seen, but not compared yet."""
+
+    until: bytes
+    is_all: bool
+    has_found: bool
+    commit_at: datetime | None
+
+
+class OtherWriters:
+    """
+    Finds the documents of the target that others have written.
+
+    Whoever compares them says so by `looked`: until then they are found again.
+    """
+
+    def __init__(
+        self, work: Work, registry: Registry, taken_in: Callable[[], frozenset[Namespace]]
+    ) -> None:
+        self._work = work
+        self._registry = registry
+        self._taken_in = taken_in
+        self._own: frozenset[Namespace] = frozenset()
+        self._mark: bytes | None = None
+        self._look: _Look | None = None
+        self._looked = self._noted = 0.0
+        self._commit_looked_for: datetime | None = None
+
+    def begin(self) -> None:
+        """Go on where the last process has come to, or begin here; where that can be seen."""
+        self._mark = self._work.store.migration().target_mark
+        if self._mark is None:
+            self._begin_here()
+
+    def look(self, migration: Migration) -> list[tuple[CollectionProgress, Sequence[Key]]]:
+        """Return what is to be compared."""
+        target = self._work.target
+        if self._mark is None or not sees_others(target):
+            return []
+        # What was copied whole as a part of a change is limosa's own, and compared in any case.
+        own = self._taken_in()
+        self._own |= own
+        waits = migration.state is State.COMMITTING and not self.is_complete(migration)
+        if not (own or waits) and time.monotonic() - self._looked < _LOOK_SECONDS:
+            return []
+        found: dict[Namespace, dict[Key, None]] = {}
+        written = Written({}, self._mark, is_all=False)
+        while not written.is_all and sum(map(len, found.values())) < _KEYS_AT_ONCE:
+            try:
+                written = self._asked(target, written.until)
+            except (PositionLost, AccessDenied) as error:
+                self._work.bus.emit(Warned(f"{error}: {error.hint}"))
+                self._begin_here()
+                return []
+            for namespace, keys in written.keys.items():
+                if namespace not in self._own:
+                    found.setdefault(namespace, {}).update(dict.fromkeys(keys))
+        self._looked = time.monotonic()
+        known = [(c, tuple(k)) for n, k in found.items() for c in self._registry.on_target(n)]
+        commit_at = migration.commit_at if migration.state is State.COMMITTING else None
+        self._look = _Look(written.until, written.is_all, bool(known), commit_at)
+        return list(known)
+
+    def looked(self) -> None:
+        """Take what was found last for compared, and that for stored."""
+        look, self._look = self._look, None
+        if look is None:
+            return
+        is_news = look.until != self._mark
+        self._mark = look.until
+        if look.is_all:
+            self._own = frozenset()
+            self._commit_looked_for = look.commit_at
+        is_time = look.has_found or time.monotonic() - self._noted > _NOTE_SECONDS
+        if is_news and is_time:
+            self._note(look.until)
+
+    def is_complete(self, migration: Migration) -> bool:
+        """Whether all that was written before the commit was asked for has been looked at."""
+        return self._mark is None or self._commit_looked_for == migration.commit_at
+
+    def _asked(self, target: SeesOthers, after: bytes) -> Written:
+        self._work.pace.check()
+        return self._work.pace.retrying(
+            "look at what others write to the target", lambda: target.written_by_others(after)
+        )
+
+    def _begin_here(self) -> None:
+        target = self._work.target
+        if not sees_others(target):
+            return
+        self._mark = self._work.pace.retrying("look at what the target does", target.present)
+        if self._mark is not None:
+            self._note(self._mark)
+
+    def _note(self, mark: bytes) -> None:
+        self._noted = time.monotonic()
+        self._work.store.update(lambda m: replace(m, target_mark=ResumeToken(mark)))

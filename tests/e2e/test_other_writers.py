@@ -1,0 +1,169 @@
+"""What others write to the target is seen in its oplog, and compared; what Limosa writes is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import bson
+import pytest
+from bson import Timestamp
+from faults import fill
+from in_process import Running
+from judge import differences
+from pymongo import MongoClient
+from waiting import until
+
+from limosa.canonical import key_for, key_of
+from limosa.connectors.mongodb import others
+from limosa.connectors.mongodb.deployment import Deployment
+from limosa.connectors.mongodb.target import MongoTarget
+from limosa.embedded import Options, ReplicaSet
+from limosa.errors import PositionLost
+from limosa.events import SchemaChanged, Warned
+from limosa.model import Namespace, ResumeToken, Slice
+from limosa.namespaces import NamespaceFilter
+from limosa.settings import Settings
+from limosa.state import Migration
+
+PEOPLE = Namespace("shop", "people")
+
+
+@pytest.fixture
+def target(ends: Any) -> Iterator[MongoTarget]:
+    target = MongoTarget(Deployment(ends.target.uri))
+    yield target
+    target.close()
+
+
+def raw(number: int) -> Slice:
+    return Slice(bson.encode({"_id": number, "by": "limosa"}))
+
+
+def seen(target: MongoTarget, mark: bytes) -> tuple[dict[Namespace, set[bytes]], bytes]:
+    """Return all that others have written, asked for as often as it takes, and where that ends."""
+    found: dict[Namespace, set[bytes]] = {}
+    while True:
+        written = target.written_by_others(mark)
+        for namespace, keys in written.keys.items():
+            found.setdefault(namespace, set()).update(keys)
+        mark = written.until
+        if written.is_all:
+            return found, mark
+
+
+@pytest.mark.parametrize("most", [2, 5_000])
+def test_writes_of_others(
+    ends: Any, target: MongoTarget, monkeypatch: pytest.MonkeyPatch, most: int
+) -> None:
+    """Inserts, changes and deletes are told, single and in transactions, and nothing of ours."""
+    monkeypatch.setattr(others, "_MOST", most)
+    shop = ends.target.client.shop
+    shop.people.insert_many({"_id": n} for n in range(20))
+    mark = target.present()
+    assert mark is not None
+    ours = [raw(n) for n in range(100, 130)]
+    target.apply(PEOPLE, {key_of(d.raw): d for d in ours})  # in a transaction
+    target.apply(PEOPLE, {key_for(100): None, key_for(101): ours[1]})  # one by one
+    assert seen(target, mark)[0] == {}
+
+    shop.people.insert_one({"_id": "new"})
+    shop.people.update_one({"_id": 1}, {"$set": {"v": 1}})
+    shop.people.replace_one({"_id": 2}, {"v": 2})
+    shop.people.delete_one({"_id": 3})
+    target.apply(PEOPLE, {key_for(n): raw(n) for n in range(4, 16)})
+    with ends.target.client.start_session() as session, session.start_transaction():
+        shop.people.delete_many({"_id": {"$in": [17, 18]}}, session=session)
+        shop.carts.insert_one({"_id": 1}, session=session)
+
+    found, end = seen(target, mark)
+    assert found == {
+        PEOPLE: {key_for(k) for k in ("new", 1, 2, 3, 17, 18)},
+        Namespace("shop", "carts"): {key_for(1)},
+    }
+    assert seen(target, end)[0] == {}
+
+
+def test_too_long_ago(target: MongoTarget) -> None:
+    """What the oplog no longer holds is not taken for nothing."""
+    with pytest.raises(PositionLost, match="no longer tells"):
+        target.written_by_others(bson.encode({"ts": Timestamp(1, 1)}))
+
+
+def test_without_the_right(mongod_options: Options) -> None:
+    """A user who may not read the oplog is told so, and migrates all the same."""
+    guarded = Options(user="admin", password="not-to-be-seen")
+    with ReplicaSet(guarded) as servers:
+        with MongoClient[dict[str, Any]](servers.uri) as client:
+            client.admin.command("createUser", "mover", pwd="m", roles=["readWriteAnyDatabase"])
+        target = MongoTarget(Deployment(servers.uri.replace("admin:not-to-be-seen@", "mover:m@")))
+        assert target.present() is None
+        target.close()
+
+
+@pytest.mark.parametrize("moment", ["away", "commit"])
+def test_found(ends: Any, tmp_path: Path, moment: str) -> None:
+    """Altered while no process runs, or when a commit is asked for, it stops the commit."""
+    fill(ends.source.client)
+    people = ends.target.client.shop.people
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        if moment == "away":
+            running.stop()
+            people.update_one({"_id": 7}, {"$set": {"number": "other"}})
+            running.start()
+            running.await_ready()
+        else:
+            people.update_one({"_id": 7}, {"$set": {"number": "other"}})
+        running.update(Migration.committing)
+        failed = running.end()
+
+        assert failed.failure is not None
+        assert failed.failure.code == "verification_failed"
+        assert "different shop.people" in failed.failure.message
+        people.update_one({"_id": 7}, {"$set": {"number": 7}})
+        running.start()
+        running.committed()
+    assert differences(ends.source.client, ends.target.client) == []
+
+
+def test_forgotten(ends: Any, tmp_path: Path) -> None:
+    """An oplog that has forgotten what was written meanwhile is warned about."""
+    fill(ends.source.client)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        running.stop()
+        long_ago = ResumeToken(bson.encode({"ts": Timestamp(1, 1)}))
+        with running.store() as store:
+            store.update(lambda m: replace(m, target_mark=long_ago))
+        running.start()
+        warned = running.await_event(Warned)
+        running.committed()
+
+    assert "verify --again" in warned.message
+    assert differences(ends.source.client, ends.target.client) == []
+
+
+def test_what_is_copied_again_is_ours(ends: Any, tmp_path: Path) -> None:
+    """A collection that joins later is compared as a whole, not document by document."""
+    fill(ends.source.client)
+    ends.source.client.shop.aside.insert_many({"_id": n} for n in range(3_000))
+    settings = Settings(namespaces=NamespaceFilter.parse(exclude=["shop.aside"]))
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state", settings) as running:
+        running.start()
+        running.await_ready()
+        mark = running.migration().target_mark
+        ends.source.client.shop.aside.rename("joined")
+        running.await_event(SchemaChanged)
+        ends.target.client.shop.people.update_one({"_id": 7}, {"$set": {"number": 7}})
+        ends.target.client.shop.people.insert_one({"_id": "theirs"})
+        until(lambda: running.migration().target_mark != mark, "look")
+        ends.target.client.shop.people.delete_one({"_id": "theirs"})
+        migration = running.committed()
+
+    assert 0 < migration.documents_rechecked < 3_000
+    assert differences(ends.source.client, ends.target.client) == []
