@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from pathlib import Path
 from threading import Thread
 from typing import Any
@@ -13,6 +14,9 @@ from in_process import Running
 from judge import differences
 from pymongo import MongoClient
 from waiting import until
+
+from limosa.connectors.mongodb import deployment
+from limosa.testing.proxy import Fate, Proxy, Way
 
 Client = MongoClient[dict[str, Any]]
 
@@ -60,6 +64,40 @@ def test_build_ends_early(held: Any, tmp_path: Path, act: Callable[[Client], Non
 
 def test_long_build(held: Any, tmp_path: Path) -> None:
     """A build may take longer than any other answer: it is not given up and begun again."""
+    target, hurried = held.target.client, f"{held.target.uri}&socketTimeoutMS=1000"
+    with Running(held.source.uri, hurried, tmp_path / "state") as running:
+        running.start()
+        until(
+            lambda: any(b["microsecs_running"] > 2_500_000 for b in _builds(target)), "long build"
+        )
+        _let_go(target)
+        running.committed()
+
+        assert not [text for text in running.retries() if "build" in text]
+    assert differences(held.source.client, target) == []
+
+
+def test_forgotten_connection(ends: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A build whose connection leads nowhere, while the server is there, is asked for anew."""
+    monkeypatch.setattr(deployment, "_BUILD_PATIENCE", 2)
+    people = ends.target.client.shop.people
+    people.insert_one({"_id": 1})
+    index = {"key": {"number": 1}, "name": "n" * 3_000}  # larger than the driver's monitoring
+    with Proxy(ends.target.replica_set.members[0].port) as proxy:
+        uri = f"mongodb://{proxy.address}/?directConnection=true&socketTimeoutMS=500"
+        with closing(deployment.Deployment(uri)) as there:
+            proxy.strike(Fate.MUTE, Way.TO_SERVER, larger_than=2_000)
+            there.run("shop", {"createIndexes": "people", "indexes": [index]}, doing="build")
+
+    assert proxy.struck == 1
+    assert set(people.index_information()) == {"_id_", index["name"]}
+
+
+def test_build_that_is_asked_for_again(
+    held: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While the server still builds, whoever asks again waits for the same build."""
+    monkeypatch.setattr(deployment, "_BUILD_PATIENCE", 1)
     target, hurried = held.target.client, f"{held.target.uri}&socketTimeoutMS=1000"
     with Running(held.source.uri, hurried, tmp_path / "state") as running:
         running.start()

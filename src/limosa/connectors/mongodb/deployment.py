@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cached_property
@@ -15,8 +15,9 @@ import bson
 from bson import Binary, Int64, Timestamp
 from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
-from pymongo import MongoClient, timeout
+from pymongo import MongoClient
 from pymongo.client_session import ClientSession
+from pymongo.errors import NetworkTimeout
 from pymongo.server_description import ServerDescription
 from pymongo.uri_parser import parse_uri
 
@@ -38,10 +39,10 @@ _SELECTION_MS = 5_000
 #: A connection on which nothing comes for so long is given up: what lies between may have
 #: forgotten it without telling. No command but a build takes as long.
 _ANSWER_MS = 300_000
-#: These read a whole collection. That the server is gone is noticed within half a minute all
-#: the same, by the driver's monitoring and the system's keep-alive.
+#: These read a whole collection, so they are given more time. That the server is gone is noticed
+#: within half a minute all the same, by the driver's monitoring and the system's keep-alive.
 _BUILDS = frozenset({"createIndexes", "collMod"})
-_BUILD_SECONDS = 7 * 24 * 3_600.0
+_BUILD_PATIENCE = 20
 _SYSTEM_DATABASES = frozenset({"admin", "config", "local"})
 #: Where tools that move data keep their own accounts, which are nobody's data: mongosync's are
 #: named so.
@@ -95,6 +96,25 @@ def one_router(servers: Sequence[ServerDescription]) -> Sequence[ServerDescripti
     return sorted(routers, key=lambda s: (s.address[0], s.address[1] or 0))[:1] or servers
 
 
+def _client(uri: str, answer_ms: float) -> MongoClient[RawBSONDocument]:
+    return MongoClient(
+        uri,
+        appname=APP_NAME,
+        document_class=RawBSONDocument,
+        # Retries are ours: visible as events, and with backoff.
+        retryReads=False,
+        retryWrites=False,
+        serverSelectionTimeoutMS=selection_ms(uri),
+        socketTimeoutMS=answer_ms,
+        # What the connection string says of it is for reading whole collections only.
+        readPreference="primary",
+        readPreferenceTags="",
+        maxStalenessSeconds=-1,
+        connect=False,
+        server_selector=one_router,
+    )
+
+
 class Deployment:
     """
     Runs commands and says of errors what they mean.
@@ -107,28 +127,15 @@ class Deployment:
         self.identity = identity(uri)
         self.uri = uri
         with errors.translated(f"connect to {self.identity}"):
-            self._client: MongoClient[RawBSONDocument] = MongoClient(
-                uri,
-                appname=APP_NAME,
-                document_class=RawBSONDocument,
-                # Retries are ours: visible as events, and with backoff.
-                retryReads=False,
-                retryWrites=False,
-                serverSelectionTimeoutMS=selection_ms(uri),
-                socketTimeoutMS=answer_ms(uri),
-                # What the connection string says of it is for reading whole collections only.
-                readPreference="primary",
-                readPreferenceTags="",
-                maxStalenessSeconds=-1,
-                connect=False,
-                server_selector=one_router,
-            )
+            self._client = _client(uri, answer_ms(uri))
         self._seen = Timestamp(0, 0)
         self._lock = threading.Lock()
 
     def close(self) -> None:
         """Close all connections."""
         self._client.close()
+        if "_builder" in self.__dict__:
+            self._builder.close()
 
     def secondaries(self, tags: Sequence[Mapping[str, str]]) -> list[str]:
         """Return the secondaries that match the first of *tags* that any does, as "host:port"."""
@@ -149,17 +156,36 @@ class Deployment:
         session: ClientSession | None = None,
     ) -> RawBSONDocument:
         """Run *command* on the primary and return the answer, not decoded."""
-        is_build = not _BUILDS.isdisjoint(command)
-        patience = timeout(_BUILD_SECONDS) if is_build else nullcontext()
-        with errors.translated(f"{self.identity}: {doing}"), patience:
-            reply: RawBSONDocument = self._client[database].command(
-                dict(command), codec_options=RAW, session=session
-            )
+        with errors.translated(f"{self.identity}: {doing}"):
+            if _BUILDS.isdisjoint(command):
+                reply: RawBSONDocument = self._client[database].command(
+                    dict(command), codec_options=RAW, session=session
+                )
+            else:
+                reply = self._built(database, command)
         time = reply.get("operationTime")
         if isinstance(time, Timestamp):
             with self._lock:
                 self._seen = max(self._seen, time)
         return reply
+
+    def _built(self, database: str, command: Mapping[str, Any]) -> RawBSONDocument:
+        """
+        Return the answer of a command that may take hours.
+
+        Its connection may be forgotten by something in between that goes on taking what is sent.
+        So it is asked anew after a while: the server goes on by itself, and whoever asks for the
+        same joins. (The driver's own time-out would have the server end it.)
+        """
+        while True:
+            try:
+                return self._builder[database].command(dict(command), codec_options=RAW)
+            except NetworkTimeout:
+                continue
+
+    @cached_property
+    def _builder(self) -> MongoClient[RawBSONDocument]:
+        return _client(self.uri, _BUILD_PATIENCE * answer_ms(self.uri))
 
     def decoded(self, database: str, command: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
         """Run *command* and return the whole answer decoded."""
