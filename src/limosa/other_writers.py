@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .connector import SeesOthers, Written, sees_others
-from .errors import AccessDenied, PositionLost
+from .errors import PermanentError
 from .events import Warned
 from .model import Key, Namespace, ResumeToken
 from .registry import Registry
@@ -74,8 +74,8 @@ class OtherWriters:
         while not written.is_all and sum(map(len, found.values())) < _KEYS_AT_ONCE:
             try:
                 written = self._asked(target, written.until)
-            except (PositionLost, AccessDenied) as error:
-                self._work.bus.emit(Warned(f"{error}: {error.hint}"))
+            except PermanentError as error:
+                self._work.bus.emit(Warned(f"{error}{error.hint and ': '}{error.hint}"))
                 self._begin_here()
                 return []
             for namespace, keys in written.keys.items():

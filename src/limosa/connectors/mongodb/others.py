@@ -18,7 +18,7 @@ from bson.raw_bson import RawBSONDocument
 
 from ...canonical import key_of
 from ...connector import Written
-from ...errors import AccessDenied, PositionLost
+from ...errors import PermanentError, PositionLost
 from ...model import Key, Namespace
 from . import timeseries
 from .deployment import Deployment
@@ -26,6 +26,8 @@ from .numbering import Numbering
 
 #: Entries that are looked at in one go.
 _MOST = 5_000
+#: And the bytes after which no more are: the entry of a transaction has up to 16 MB.
+_MOST_BYTES = 32 * 1024 * 1024
 _OPLOG = "oplog.rs"
 _HINT = "have everything compared once more before the commit: `limosa verify --again`"
 #: Of an entry, all that a key is found in; of a transaction, whose documents are in it, the whole.
@@ -46,7 +48,7 @@ class Others:
             return None
         try:
             return self._mark(self._end(-1))
-        except AccessDenied:
+        except PermanentError:  # no right to it, or a service that has none
             return None
 
     def after(self, mark: bytes) -> Written:
@@ -60,14 +62,13 @@ class Others:
         end = self._end(-1)
         if end <= since:
             return Written({}, mark, is_all=True)
-        entries = list(self._entries(since, end))
+        entries, is_all = self._entries(since, end)
         if self._end(1) > since:  # looked at last: what was read was there
             when = since.as_datetime().isoformat()
             msg = (
                 f"{self._deployment.identity}: its oplog no longer tells what was written at {when}"
             )
             raise PositionLost(msg, hint=_HINT)
-        is_all = len(entries) < _MOST
         found: dict[Namespace, dict[Key, None]] = {}
         for entry in entries:
             for namespace, key in _keys_in(entry):
@@ -76,7 +77,13 @@ class Others:
         keys = {namespace: tuple(some) for namespace, some in found.items()}
         return Written(keys, self._mark(until), is_all=is_all)
 
-    def _entries(self, since: Timestamp, end: Timestamp) -> Iterator[RawBSONDocument]:
+    def _entries(self, since: Timestamp, end: Timestamp) -> tuple[list[RawBSONDocument], bool]:
+        """
+        Return the first entries of others between the two, and whether these are all.
+
+        A write may be in the oplog before an earlier one is: a primary that is asked for entries
+        in order waits for those, from the end to the beginning it does not.
+        """
         command = {
             "find": _OPLOG,
             "filter": {
@@ -88,9 +95,14 @@ class Others:
             "limit": _MOST,
         }
         doing = "read what others have written"
+        found: list[RawBSONDocument] = []
+        size = 0
         for batch in self._deployment.batches("local", command, doing=doing, batch_size=_MOST):
-            for document in batch.raw:
-                yield RawBSONDocument(document)
+            found += map(RawBSONDocument, batch.raw)
+            size += batch.size
+            if size > _MOST_BYTES:
+                return found, False
+        return found, len(found) < _MOST
 
     def _end(self, direction: int) -> Timestamp:
         command = {
