@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,9 @@ from in_process import Running
 from judge import differences
 from pymongo import MongoClient
 
+from limosa.connectors.mongodb.deployment import Deployment
 from limosa.embedded import Options, ReplicaSet
+from limosa.errors import ConnectionLost
 from limosa.events import (
     BatchCopied,
     ChangesApplied,
@@ -39,6 +41,21 @@ def sets(mongod_options: Options) -> Iterator[tuple[ReplicaSet, ReplicaSet]]:
         ReplicaSet(mongod_options, members=MEMBERS, name="target") as target,
     ):
         yield source, target
+
+
+def test_connection_of_a_member_between_roles(ends: Any) -> None:
+    """One that was made while a server had no role is not used again, though the pool has it."""
+    with closing(Deployment(ends.target.uri)) as there, there.start_session() as session:
+        there.run("admin", {"ping": 1}, doing="ping", session=session)
+        pools = [s.pool for s in there._client._topology._servers.values()]
+        connections = [connection for pool in pools for connection in pool.conns]
+        for connection in connections:
+            connection.supports_sessions = False  # as the driver notes it then
+        with pytest.raises(ConnectionLost, match="Sessions are not supported"):
+            there.run("admin", {"ping": 1}, doing="ping", session=session)
+
+        there.run("admin", {"ping": 1}, doing="ping", session=session)
+    assert connections
 
 
 @pytest.mark.parametrize("end", [0, 1], ids=["source", "target"])

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from limosa.connectors.mongodb.deployment import answer_ms
+from limosa.connectors.mongodb.clients import answer_ms
 
 
 @pytest.mark.parametrize(

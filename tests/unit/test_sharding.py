@@ -13,7 +13,8 @@ from pymongo.server_description import ServerDescription
 
 from limosa.canonical import key_for
 from limosa.connectors.mongodb import cluster, sharding, stream
-from limosa.connectors.mongodb.deployment import Cursor, is_router, one_router
+from limosa.connectors.mongodb.clients import one_router
+from limosa.connectors.mongodb.deployment import Cursor, is_router
 from limosa.errors import ConfigError, PermanentError, WriteRefused
 from limosa.model import Batch, Collection, CollectionSpec, Namespace, SchemaVerb
 from limosa.plan import evolved, planned

@@ -17,28 +17,21 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import NetworkTimeout
-from pymongo.server_description import ServerDescription
+from pymongo.errors import ConfigurationError, NetworkTimeout
 from pymongo.uri_parser import parse_uri
 
 from ...canonical import elements
 from ...errors import AccessDenied, CollectionGone, ConfigError, LimosaError, TransientError
 from ...model import Batch, Collection
 from . import errors
+from .clients import answer_ms, connected, forget_connections
 
-#: How servers name the program in what they tell of connections and operations.
-APP_NAME = "limosa"
 #: Replies stay bytes: only what is looked at is decoded.
 RAW: CodecOptions[RawBSONDocument] = CodecOptions(document_class=RawBSONDocument)
 #: For what is decoded and stored: nothing is lost by a value that Python cannot hold.
 PLAIN: CodecOptions[dict[str, Any]] = CodecOptions(
     document_class=dict, datetime_conversion=bson.codec_options.DatetimeConversion.DATETIME_MS
 )
-#: A server that cannot be found for so long is reported; the engine then tries again.
-_SELECTION_MS = 5_000
-#: A connection on which nothing comes for so long is given up: what lies between may have
-#: forgotten it without telling. No command but a build takes as long.
-_ANSWER_MS = 300_000
 #: These read a whole collection, so they are given more time. That the server is gone is noticed
 #: within half a minute all the same, by the driver's monitoring and the system's keep-alive.
 _BUILDS = frozenset({"createIndexes", "collMod"})
@@ -67,19 +60,6 @@ def identity(uri: str) -> str:
     return f"mongodb://{hosts}"
 
 
-def selection_ms(uri: str) -> float:
-    """Return how long to look for a server: what *uri* says, or else 5 s."""
-    # The driver takes milliseconds, but hands back seconds.
-    seconds = parse_uri(uri)["options"].get("serverSelectionTimeoutMS", _SELECTION_MS / 1_000)
-    return float(seconds) * 1_000
-
-
-def answer_ms(uri: str) -> float:
-    """Return how long to wait for an answer: what *uri* says, or else five minutes."""
-    seconds = parse_uri(uri)["options"].get("socketTimeoutMS", _ANSWER_MS / 1_000)
-    return float(seconds or 0) * 1_000
-
-
 def is_migrated(database: str) -> bool:
     """Whether *database* holds its users' data: it does not if it is the system's or a tool's."""
     return database not in _SYSTEM_DATABASES and not database.startswith(_INTERNAL_DATABASES)
@@ -88,31 +68,6 @@ def is_migrated(database: str) -> bool:
 def is_router(hello: Mapping[str, Any]) -> bool:
     """Whether it is a ``mongos`` that answers so."""
     return hello.get("msg") == "isdbgrid"
-
-
-def one_router(servers: Sequence[ServerDescription]) -> Sequence[ServerDescription]:
-    """Return *servers*, but of several routers the first: a cursor is known to one of them."""
-    routers = [s for s in servers if s.server_type_name == "Mongos"]
-    return sorted(routers, key=lambda s: (s.address[0], s.address[1] or 0))[:1] or servers
-
-
-def _client(uri: str, answer_ms: float) -> MongoClient[RawBSONDocument]:
-    return MongoClient(
-        uri,
-        appname=APP_NAME,
-        document_class=RawBSONDocument,
-        # Retries are ours: visible as events, and with backoff.
-        retryReads=False,
-        retryWrites=False,
-        serverSelectionTimeoutMS=selection_ms(uri),
-        socketTimeoutMS=answer_ms,
-        # What the connection string says of it is for reading whole collections only.
-        readPreference="primary",
-        readPreferenceTags="",
-        maxStalenessSeconds=-1,
-        connect=False,
-        server_selector=one_router,
-    )
 
 
 class Deployment:
@@ -127,7 +82,7 @@ class Deployment:
         self.identity = identity(uri)
         self.uri = uri
         with errors.translated(f"connect to {self.identity}"):
-            self._client = _client(uri, answer_ms(uri))
+            self._client = connected(uri, answer_ms=answer_ms(uri))
         self._seen = Timestamp(0, 0)
         self._lock = threading.Lock()
 
@@ -157,17 +112,23 @@ class Deployment:
     ) -> RawBSONDocument:
         """Run *command* on the primary and return the answer, not decoded."""
         with errors.translated(f"{self.identity}: {doing}"):
-            if _BUILDS.isdisjoint(command):
-                reply: RawBSONDocument = self._client[database].command(
-                    dict(command), codec_options=RAW, session=session
-                )
-            else:
-                reply = self._built(database, command)
+            reply = self._asked(database, command, session)
         time = reply.get("operationTime")
         if isinstance(time, Timestamp):
             with self._lock:
                 self._seen = max(self._seen, time)
         return reply
+
+    def _asked(
+        self, database: str, command: Mapping[str, Any], session: ClientSession | None
+    ) -> RawBSONDocument:
+        if not _BUILDS.isdisjoint(command):
+            return self._built(database, command)
+        try:
+            return self._client[database].command(dict(command), codec_options=RAW, session=session)
+        except ConfigurationError:
+            forget_connections(self._client)
+            raise
 
     def _built(self, database: str, command: Mapping[str, Any]) -> RawBSONDocument:
         """
@@ -185,7 +146,7 @@ class Deployment:
 
     @cached_property
     def _builder(self) -> MongoClient[RawBSONDocument]:
-        return _client(self.uri, _BUILD_PATIENCE * answer_ms(self.uri))
+        return connected(self.uri, answer_ms=_BUILD_PATIENCE * answer_ms(self.uri))
 
     def decoded(self, database: str, command: Mapping[str, Any], *, doing: str) -> dict[str, Any]:
         """Run *command* and return the whole answer decoded."""

@@ -11,7 +11,8 @@ from pymongo import MongoClient
 from pymongo.read_preferences import ReadPreference
 
 from . import errors
-from .deployment import APP_NAME, PLAIN, identity, selection_ms
+from .clients import APP_NAME, selection_ms
+from .deployment import PLAIN, identity
 
 #: How long to wait for a server: long enough for a slow link, short for a person.
 _PATIENCE_MS = 5_000

@@ -17,8 +17,9 @@ from bson import Int64
 from ...errors import ConnectionLost, LimosaError
 from ...model import Document, Key, Namespace, Slice
 from . import errors
+from .clients import APP_NAME
 from .commands import DURABLE, code_of
-from .deployment import APP_NAME, Deployment
+from .deployment import Deployment
 from .empty_times import has_empty_time
 from .numbering import Numbered, Numbering
 
