@@ -81,7 +81,7 @@ def copying(seen: Tab, url: str) -> None:
     on_page = number(seen.text("#copied-detail"))
     after = ask(url, f"{API}/status")["progress"]["copiedDocuments"]
     assert before < on_page <= after
-    assert page.locator("#rows tbody tr:not(.gap)").count() > 5
+    until(lambda: page.locator("#rows tbody tr:not(.gap)").count() > 5, "collections on the page")
     assert page.locator("#commit").is_disabled()
     seen.photograph("copy-light", whole=True)
 

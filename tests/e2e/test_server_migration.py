@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -296,10 +297,11 @@ def _is_logged(file: Path, text: str) -> bool:
 
 
 def _children(parent: int) -> Iterator[int]:
-    for task in Path(f"/proc/{parent}/task").iterdir():
-        for pid in (task / "children").read_text().split():
-            yield int(pid)
-            yield from _children(int(pid))
+    with suppress(OSError):  # it has ended meanwhile, or a thread of it
+        for task in Path(f"/proc/{parent}/task").iterdir():
+            for pid in (task / "children").read_text().split():
+                yield int(pid)
+                yield from _children(int(pid))
 
 
 def test_log(filled: Any, tmp_path: Path) -> None:
