@@ -51,6 +51,8 @@ class Steering:
             if self._work.pace.is_stopping:
                 return
             migration = self._work.store.migration()
+            if migration.state is State.COMMITTED:
+                return  # told by whoever has done it
             if migration.state is not before:
                 self._work.bus.emit(StateChanged(before, migration.state))
             self._obey(migration, before)
