@@ -50,8 +50,9 @@ def _measured(ends: Ends, rate: int) -> tuple[float, list[float]]:
     told: multiprocessing.Queue[float] = multiprocessing.Queue()
     over = threading.Event()
     late: list[float] = []
-    watcher = threading.Thread(target=_watch, args=(ends.target, late, over))
-    processes = [multiprocessing.Process(target=_insert, args=(ends.source,))]
+    start = int(time.time() * 1e6)  # the keys of this measurement come after it
+    watcher = threading.Thread(target=_watch, args=(ends.target, start, late, over))
+    processes = [multiprocessing.Process(target=_insert, args=(ends.source, start))]
     if rate:
         processes.append(multiprocessing.Process(target=_update, args=(ends.source, rate, told)))
     watcher.start()
@@ -75,12 +76,11 @@ def _paced(rate: float) -> Iterator[int]:
         number += 1
 
 
-def _insert(uri: str) -> None:
+def _insert(uri: str, start: int) -> None:
     with closing(_client(uri)) as client:
         others = client[DATABASE][OTHER]
-        first = int(time.time() * 1e6)
         for number in _paced(OTHERS):
-            others.insert_one({"_id": first + number, "at": time.time()})
+            others.insert_one({"_id": start + 1 + number, "at": time.time()})
 
 
 def _update(uri: str, rate: int, told: multiprocessing.Queue[float]) -> None:
@@ -94,11 +94,11 @@ def _update(uri: str, rate: int, told: multiprocessing.Queue[float]) -> None:
         told.put(count / (time.monotonic() - began))
 
 
-def _watch(uri: str, late: list[float], over: threading.Event) -> None:
+def _watch(uri: str, last: int, late: list[float], over: threading.Event) -> None:
     """Note how late each insert is seen; at the end until none has come for a second."""
     with closing(_client(uri)) as client:
         others = client[DATABASE][OTHER]
-        last, seen = int(time.time() * 1e6), time.monotonic()
+        seen = time.monotonic()
         while not over.is_set() or time.monotonic() - seen < 1:
             for document in others.find({"_id": {"$gt": last}}).sort("_id"):
                 late.append(time.time() - document["at"])
