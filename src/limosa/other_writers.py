@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .connector import SeesOthers, Written, sees_others
-from .errors import PermanentError
+from .errors import PermanentError, PositionLost
 from .events import Warned
 from .model import Key, Namespace, ResumeToken
 from .registry import Registry
@@ -58,7 +58,7 @@ class OtherWriters:
         if self._mark is None:
             self._begin_here()
 
-    def look(self, migration: Migration) -> list[tuple[CollectionProgress, Sequence[Key]]]:
+    def look(self, migration: Migration) -> list[tuple[CollectionProgress, tuple[Key, ...]]]:
         """Return what is to be compared."""
         target = self._work.target
         if self._mark is None or not sees_others(target):
@@ -76,7 +76,9 @@ class OtherWriters:
                 written = self._asked(target, written.until)
             except PermanentError as error:
                 self._work.bus.emit(Warned(f"{error}{error.hint and ': '}{error.hint}"))
-                self._begin_here()
+                self._mark = None  # a right that was taken away: no more is seen
+                if isinstance(error, PositionLost):
+                    self._begin_here()
                 return []
             for namespace, keys in written.keys.items():
                 if namespace not in self._own:
@@ -85,7 +87,7 @@ class OtherWriters:
         known = [(c, tuple(k)) for n, k in found.items() for c in self._registry.on_target(n)]
         commit_at = migration.commit_at if migration.state is State.COMMITTING else None
         self._look = _Look(written.until, written.is_all, bool(known), commit_at)
-        return list(known)
+        return known
 
     def looked(self) -> None:
         """Take what was found last for compared, and that for stored."""

@@ -193,7 +193,7 @@ class Verification:
         if epoch % 2:
             return 0
         seq, changed = self._changed(migration)
-        theirs = [Keys(known, tuple(keys)) for known, keys in self._others.look(migration)]
+        theirs = [Keys(known, keys) for known, keys in self._others.look(migration)]
         due = self._due(migration)
         if seq == migration.verified_seq and not (due or theirs):
             self._others.looked()

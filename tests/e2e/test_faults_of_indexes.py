@@ -62,8 +62,12 @@ def test_build_ends_early(held: Any, tmp_path: Path, act: Callable[[Client], Non
     assert differences(held.source.client, target) == []
 
 
-def test_long_build(held: Any, tmp_path: Path) -> None:
-    """A build may take longer than any other answer: it is not given up and begun again."""
+@pytest.mark.parametrize("patience", [20, 1], ids=["waited for", "asked for again"])
+def test_long_build(
+    held: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, patience: int
+) -> None:
+    """A build may take longer than any answer, and than one waits for it: it is not begun again."""
+    monkeypatch.setattr(deployment, "_BUILD_PATIENCE", patience)
     target, hurried = held.target.client, f"{held.target.uri}&socketTimeoutMS=1000"
     with Running(held.source.uri, hurried, tmp_path / "state") as running:
         running.start()
@@ -91,24 +95,6 @@ def test_forgotten_connection(ends: Any, monkeypatch: pytest.MonkeyPatch) -> Non
 
     assert proxy.struck == 1
     assert set(people.index_information()) == {"_id_", index["name"]}
-
-
-def test_build_that_is_asked_for_again(
-    held: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """While the server still builds, whoever asks again waits for the same build."""
-    monkeypatch.setattr(deployment, "_BUILD_PATIENCE", 1)
-    target, hurried = held.target.client, f"{held.target.uri}&socketTimeoutMS=1000"
-    with Running(held.source.uri, hurried, tmp_path / "state") as running:
-        running.start()
-        until(
-            lambda: any(b["microsecs_running"] > 2_500_000 for b in _builds(target)), "long build"
-        )
-        _let_go(target)
-        running.committed()
-
-        assert not [text for text in running.retries() if "build" in text]
-    assert differences(held.source.client, target) == []
 
 
 @pytest.mark.parametrize("phase", some("commit", "application", "verification"))

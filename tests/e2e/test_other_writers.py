@@ -10,6 +10,7 @@ from typing import Any
 import bson
 import pytest
 from bson import Timestamp
+from failing import FailPoint
 from faults import fill
 from in_process import Running
 from judge import differences
@@ -145,6 +146,24 @@ def test_forgotten(ends: Any, tmp_path: Path) -> None:
         running.committed()
 
     assert "verify --again" in warned.message
+    assert differences(ends.source.client, ends.target.client) == []
+
+
+def test_right_taken_away(ends: Any, tmp_path: Path) -> None:
+    """Who may not read the oplog any more is warned once, and the migration goes on."""
+    fill(ends.source.client)
+    point = FailPoint(ends.target.client)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        with point.while_on(["find"], errorCode=13, namespace="local.oplog.rs"):
+            running.await_event(Warned)
+            hits = point.hits
+            running.committed()
+            assert point.hits == hits
+        warned = [e for e in running.events if isinstance(e, Warned)]
+
+    assert len(warned) == 1
     assert differences(ends.source.client, ends.target.client) == []
 
 

@@ -9,6 +9,7 @@ from typing import Any
 from ...connector import Finding
 from ...errors import AccessDenied
 from ...model import CollectionSpec, Namespace
+from .others import end_of_oplog
 from .probe import Probe
 
 #: Bytes a second of a copy, to be on the safe side: 59 to 88 MB/s were measured with both
@@ -111,13 +112,7 @@ def check_empty(probe: Probe, specs: Sequence[CollectionSpec]) -> Finding:
 def _window(probe: Probe) -> timedelta | None:
     ends = []
     for direction in (1, -1):
-        command = {
-            "find": "oplog.rs",
-            "sort": {"$natural": direction},
-            "projection": {"ts": 1},
-            "limit": 1,
-            "singleBatch": True,
-        }
+        command = end_of_oplog(direction)
         ends += probe.first_batch("local", command, doing="read the oplog's ends")
     if len(ends) < 2:
         return None

@@ -105,13 +105,7 @@ class Others:
         return found, len(found) < _MOST
 
     def _end(self, direction: int) -> Timestamp:
-        command = {
-            "find": _OPLOG,
-            "sort": {"$natural": direction},
-            "projection": {"ts": 1},
-            "limit": 1,
-            "singleBatch": True,
-        }
+        command = end_of_oplog(direction)
         reply = self._deployment.decoded("local", command, doing="read the oplog's ends")
         found = reply["cursor"]["firstBatch"]
         return found[0]["ts"] if found else Timestamp(0, 0)
@@ -119,6 +113,17 @@ class Others:
     @staticmethod
     def _mark(time: Timestamp) -> bytes:
         return bson.encode({"ts": time})
+
+
+def end_of_oplog(direction: int) -> dict[str, Any]:
+    """Return the command on ``local`` that answers with the ``ts`` of the last entry, or first."""
+    return {
+        "find": _OPLOG,
+        "sort": {"$natural": direction},
+        "projection": {"ts": 1},
+        "limit": 1,
+        "singleBatch": True,
+    }
 
 
 def _keys_in(entry: Mapping[str, Any]) -> Iterator[tuple[Namespace, Key]]:
