@@ -100,14 +100,14 @@ def _plan_more(state: Path, count: int) -> None:
             spec = CollectionSpec(collection, documents=10, size=500)
             store.save_collection(replace(planned(spec), is_indexed=True))
             part = Partition(f"{collection.id}/0", collection, b"", 10)
-            store.add_partitions([part])
+            store.cut(collection.id, [part])
             store.partition_copied(part.id, documents=10, size=500)
 
 
 def _have_wait(state: Path, count: int) -> None:
     """Have *count* changes of what is there wait to be applied."""
     with closing(catalog.watch(catalog.Folder(state))) as store:
-        collection = store.collections()[0].spec.collection
+        collection = next(iter(store.collections())).spec.collection
     keys = [key_for(bson.ObjectId()) for _ in range(20_000)]
     with closing(SqliteBuffer(state / "buffer.db")) as buffer:
         position = buffer.position()

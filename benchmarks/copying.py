@@ -23,7 +23,6 @@ from running import (
     DURABLE,
     Child,
     Ends,
-    copy_limit,
     document,
     drain_limit,
     fill,
@@ -105,7 +104,6 @@ def copying(documents: int, rounds: int, tools: Mapping[str, str]) -> dict[str, 
         _fill(ends.source, shape)
         for _ in range(rounds):
             _round(ends, shape, seen, tools)
-            seen.limits.append(copy_limit(ends, min(shape.encoded, documents)))
             rate, microseconds = _bare(ends, shape)
             seen.bare.append(rate)
             seen.bare_cpu.append(microseconds)
@@ -134,6 +132,7 @@ def copying_shapes(documents: int, rounds: int, tools: Mapping[str, str]) -> dic
                 _round(ends, shape, seen, tools)
         found[f"{shape.name}, documents/s"] = rates(seen.ours)
         found[f"{shape.name}, limosa / inserts alone"] = ratios(seen.ours, seen.alone)
+        found[f"{shape.name}, limosa / both at once"] = ratios(seen.ours, seen.limits)
         found[f"{shape.name}, client CPU, microseconds a document"] = _amounts(seen.cpu)
         if shape.indexes:
             found[f"{shape.name}, building them after it, seconds"] = _amounts(seen.indexing)
@@ -183,6 +182,7 @@ def _amounts(values: Sequence[float]) -> str:
 def _round(ends: Ends, shape: Shape, seen: Seen, tools: Mapping[str, str]) -> None:
     """Measure what is measured of every shape, one after the other."""
     seen.alone.append(_inserted_alone(ends, shape))
+    seen.limits.append(_both_at_once(ends, shape))
     rate, microseconds, seconds = _copied(ends, shape)
     seen.ours.append(rate)
     seen.cpu.append(microseconds)
@@ -241,6 +241,59 @@ def _inserted_alone(ends: Ends, shape: Shape) -> float:
     return _in_process(_insert_encoded, ends.target, shape)[0]
 
 
+def _both_at_once(ends: Ends, shape: Shape) -> float:
+    """
+    Return documents/s of the machine's own limit.
+
+    One process drains the source's raw batches and throws them away, another inserts as many
+    documents that are encoded already; both at once, on the same cores, in four threads each.
+    """
+    ends.clear_target()
+    ready = multiprocessing.Barrier(3)
+    works = ((_drain, ends.source), (_insert_encoded, ends.target))
+    processes = [
+        multiprocessing.Process(target=_together, args=(ready, prepare, uri, shape))
+        for prepare, uri in works
+    ]
+    for process in processes:
+        process.start()
+    ready.wait(300)
+    started = time.monotonic()
+    for process in processes:
+        process.join()
+    return shape.encoded / (time.monotonic() - started)
+
+
+def _together(ready: Any, prepare: Callable[..., Any], uri: str, shape: Shape) -> None:
+    _, work = prepare(uri, shape)
+    ready.wait(300)
+    work()
+
+
+def _drain(uri: str, shape: Shape) -> tuple[int, Callable[[], None]]:
+    client: MongoClient[Any] = MongoClient(uri)
+    database = client[DATABASE]
+    parts: list[tuple[str, dict[str, Any]]] = [
+        (name, {}) for name in database.list_collection_names()
+    ]
+    if len(parts) == 1:
+        ((name, _),) = parts
+        cuts = _cuts(client, name)
+        parts = [(name, _between(*bounds)) for bounds in pairwise(cuts)]
+    # Of a collection as much as is inserted meanwhile.
+    most = shape.encoded * shape.size // len(parts)
+
+    def drain(number: int) -> None:
+        for name, bounds in parts[number::THREADS]:
+            left = most
+            for batch in _raw_batches(client, name, bounds):
+                left -= len(batch)
+                if left <= 0:
+                    break
+
+    return shape.encoded, lambda: in_threads([(drain, i) for i in range(THREADS)])
+
+
 def _insert_encoded(uri: str, shape: Shape) -> tuple[int, Callable[[], None]]:
     each = -(-shape.encoded // shape.collections)
     at_once = max(1, min(BATCH, COMMAND_BYTES // shape.size))
@@ -268,18 +321,28 @@ def _bare(ends: Ends, shape: Shape) -> tuple[float, float]:
 def _copy_barely(source: str, target: str, shape: Shape) -> tuple[int, Callable[[], None]]:
     reading, writing = MongoClient[Any](source), MongoClient[Any](target)
     (name,) = reading[DATABASE].list_collection_names()
-    sample = [{"$sample": {"size": 40 * THREADS}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
-    keys = [d["_id"] for d in reading[DATABASE][name].aggregate(sample)]
-    cuts = [None, *keys[40::40][: THREADS - 1], None]
+    cuts = _cuts(reading, name)
 
     def copy(low: Any, high: Any) -> None:
-        bounds = {k: v for k, v in (("$gte", low), ("$lt", high)) if v is not None}
-        for batch in _raw_batches(reading, name, bounds):
+        for batch in _raw_batches(reading, name, _between(low, high)):
             documents = bson.decode_all(batch, DEFAULT_RAW_BSON_OPTIONS)
             command = {"insert": name, "documents": documents, "ordered": False}
             writing[DATABASE].command({**command, "writeConcern": DURABLE})
 
     return shape.documents, lambda: in_threads([(copy, *bounds) for bounds in pairwise(cuts)])
+
+
+def _cuts(client: MongoClient[Any], name: str) -> list[Any]:
+    """Return bounds of parts of about equal size, one for each thread."""
+    # So many that one thread is not left alone at the end: that would be no limit.
+    sample = [{"$sample": {"size": 100 * THREADS}}, {"$project": {"_id": 1}}, {"$sort": {"_id": 1}}]
+    keys = [d["_id"] for d in client[DATABASE][name].aggregate(sample)]
+    each = len(keys) // THREADS
+    return [None, *keys[each::each][: THREADS - 1], None]
+
+
+def _between(low: Any, high: Any) -> dict[str, Any]:
+    return {k: v for k, v in (("$gte", low), ("$lt", high)) if v is not None}
 
 
 def _raw_batches(client: MongoClient[Any], name: str, bounds: Mapping[str, Any]) -> Iterator[bytes]:

@@ -20,6 +20,7 @@ from changing import KEYS, changes, committing
 from copying import copying, copying_shapes, verifying
 from guest import guesting
 from hot import hot_document
+from many import many_collections
 from running import (
     Child,
     fill,
@@ -55,6 +56,7 @@ def main() -> None:
         "memory": memory,
         "start": starting,
         "guest": lambda chosen: guesting(chosen.documents),
+        "many": lambda _: many_collections(),
         "hot": lambda _: hot_document(),
         "answers": lambda chosen: answering(chosen.documents),
     }

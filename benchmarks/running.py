@@ -92,17 +92,6 @@ def _fill(uri: str, first: int, last: int, size: int) -> None:
             client[DATABASE][COLLECTION].insert_many(batch, ordered=False)
 
 
-def copy_limit(ends: Ends, count: int) -> float:
-    """
-    Return documents/s of the machine's own limit.
-
-    One process drains the source's raw batches and throws them away, another inserts as many
-    documents that are encoded already; both at once, on the same cores, in four threads each.
-    """
-    ends.clear_target()
-    return _rate(count, (_drain, ends.source), (_insert_encoded, ends.target))
-
-
 def drain_limit(ends: Ends, count: int) -> float:
     """Return documents/s of draining both ends at once, each in a process with four threads."""
     return _rate(count, (_drain, ends.source), (_drain, ends.target))

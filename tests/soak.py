@@ -21,8 +21,8 @@ import threading
 import time
 from collections.abc import Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, closing, contextmanager
-from dataclasses import asdict, dataclass, replace
+from contextlib import closing
+from dataclasses import asdict, replace
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -30,18 +30,17 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).parent / "e2e"))
 
 from failing import FailPoint
-from faults import FAULTS, HURRIED, SIDES, Site
-from judge import SYSTEM_DATABASES, differences
+from faults import FAULTS, HURRIED, Site
+from judge import differences
 from program import Program, limosa
 from pymongo import MongoClient
+from soak_field import SECRET, Field, is_blocked, uri_of_application
 from soak_plan import COMMANDS, PASSING, Plan, Step, change_schema, limits_for, plan_for
 from waiting import until
 
 from limosa.catalog import folder_for, watch
-from limosa.embedded import Options, ReplicaSet
-from limosa.errors import UnknownMigration
+from limosa.errors import IllegalTransition, UnknownMigration
 from limosa.state import Migration, State
-from limosa.testing.proxy import Proxy
 from limosa.workload import Traffic, fill
 
 Client = MongoClient[dict[str, Any]]
@@ -50,53 +49,6 @@ Client = MongoClient[dict[str, Any]]
 SLOWED = ("insert", "createIndexes", "update", "find")
 PATIENCE = 90.0  # seconds
 FAILED = 3  # exit code
-
-
-class Field:
-    """Two servers behind networks, for as many rounds as one likes."""
-
-    def __init__(self, sets: dict[str, ReplicaSet], sites: dict[str, Site]) -> None:
-        self.sets = sets
-        self.sites = sites
-
-    @classmethod
-    @contextmanager
-    def opened(cls) -> Iterator[Field]:
-        """Start servers and networks for a block."""
-        options = Options(parameters={"enableTestCommands": 1}, oplog_mb=64)
-        with ExitStack() as stack:
-            sets, sites = {}, {}
-            for side in SIDES:
-                servers = sets[side] = stack.enter_context(ReplicaSet(options, name=side))
-                client: Client = stack.enter_context(MongoClient(servers.uri))
-                proxy = stack.enter_context(Proxy(servers.members[0].port))
-                sites[side] = Site(side, _Served(servers, client), proxy)
-            yield cls(sets, sites)
-
-    def clear(self) -> None:
-        """Empty both servers, and let everything work."""
-        self.calm()
-        for site in self.sites.values():
-            for database in set(site.client.list_database_names()) - SYSTEM_DATABASES:
-                site.client.drop_database(database)
-
-    def deliver(self) -> None:
-        """Have arrive what is late."""
-        for site in self.sites.values():
-            site.network.deliver()
-
-    def calm(self) -> None:
-        """Let everything work."""
-        self.deliver()
-        for site in self.sites.values():
-            site.network.heal()
-            FailPoint(site.client).off()
-
-
-@dataclass(frozen=True, slots=True)
-class _Served:
-    replica_set: ReplicaSet
-    client: Client
 
 
 class Round:
@@ -109,17 +61,19 @@ class Round:
         self._source, self._target = field.sites["source"], field.sites["target"]
         options = ("--workers", str(plan.workers), "--log-format", "json")
         options += ("--reversible",) if plan.returns else ()
-        self._program = Program(
-            f"mongodb://{self._source.network.address}/?{HURRIED}",
-            f"mongodb://{self._target.network.address}/?{HURRIED}",
-            folder / "state",
-            options,
+        options += ("--block-writes", plan.blocked, *plan.chosen)
+        source, target = (
+            f"mongodb://mover:{SECRET}@{site.network.address}/?authSource=admin&{HURRIED}"
+            for site in (self._source, self._target)
         )
+        self._program = Program(source, target, folder / "state", options)
 
     def play(self) -> list[str]:
         """Return in what the two ends differ after the commit; raise if there was none."""
         self._field.clear()
         fill(self._source.client, documents=self.plan.documents, seed=self.plan.seed)
+        # What is renamed has to be there.
+        self._source.client.ledger.main.insert_many({"_id": number} for number in range(100))
         FailPoint(self._target.client).slow_down(SLOWED, milliseconds=self.plan.slowed_by)
         with self._program, self._traffic("source") as traffic:
             self._program.start()
@@ -129,7 +83,7 @@ class Round:
             for step in self.plan.last_steps:
                 self._take(step)
             self._end()
-            found = differences(self._source.client, self._target.client)
+            found = self._differences() + self._blocks(self._source, self._target)
             if self.plan.returns and not found:
                 found = self._return()
         return found
@@ -144,11 +98,24 @@ class Round:
             self._kill()
             self._follow(traffic)
             self._end()
-        return differences(self._target.client, self._source.client)
+        return self._differences() + self._blocks(self._target, self._source)
+
+    def _differences(self) -> list[str]:
+        ends = self._source.client, self._target.client
+        return differences(*ends, included=self.plan.includes, renamed=self.plan.renamed)
+
+    def _blocks(self, left: Site, entered: Site) -> list[str]:
+        """Return where the application may not write after a commit, or may, against the plan."""
+        found = []
+        for site, is_meant in ((left, self.plan.blocked == "both"), (entered, False)):
+            with MongoClient[dict[str, Any]](uri_of_application(site)) as client:
+                if is_blocked(client) != is_meant:
+                    found.append(f"{site.side}: writes are {'not ' * is_meant}blocked")
+        return found
 
     def _traffic(self, side: str) -> Traffic:
         return Traffic(
-            self._field.sets[side].uri,
+            uri_of_application(self._field.sites[side]),
             rate=self.plan.rate,
             seed=self.plan.seed,
             workers=2,
@@ -185,6 +152,8 @@ class Round:
                 FailPoint(site.client).on(commands, times=dice.randint(1, 4), **how)
             case "paused":
                 self._pause(step.number % 4 / 10)
+            case "taken away":
+                self._take_away(step.number)
             case "schema changed":
                 change_schema(self._source.client, step.number)
             case "limosa stopped":
@@ -200,6 +169,19 @@ class Round:
                 FAULTS["muted"](site, "any")
             case fault:
                 FAULTS[fault](site, "any")
+
+    def _take_away(self, number: int) -> None:
+        """Drop or rename a collection of the target, if that would be noticed already."""
+        migration = self._migration()
+        if migration is None or migration.verified_at is None or migration.can_write:
+            return
+        target = self._target.client[self.plan.renamed("shop")]
+        name = random.Random(number).choice(sorted(target.list_collection_names()) or [""])
+        if name and number % 3:
+            target.drop_collection(name)
+        elif name:
+            target[name].rename(f"theirs{number}")
+            target.drop_collection(f"theirs{number}")
 
     def _kill(self) -> None:
         if self._has_ended():
@@ -229,7 +211,14 @@ class Round:
         FailPoint(self._target.client).off()
         until(self._can_commit, "commit allowed", seconds=PATIENCE)
         traffic.hold()
-        self._steer(Migration.committing)
+        until(self._asks_for_commit, "commit taken", seconds=PATIENCE)
+
+    def _asks_for_commit(self) -> bool:
+        try:
+            self._steer(Migration.committing)
+        except IllegalTransition:
+            return False  # what has just joined is compared first
+        return True
 
     def _can_commit(self) -> bool:
         self._begin_again()
@@ -299,6 +288,7 @@ def play(seed: int, field: Field, keep: Path) -> bool:
         found = [f"{type(error).__name__}: {error}"]
     what = ", ".join(s.what for s in (*plan.steps, *plan.last_steps))
     what += ", and back" if plan.returns else ""
+    what += f"; {' '.join((f'--block-writes {plan.blocked}', *plan.chosen))}"
     took = f"{time.monotonic() - began:.1f} s, {game.kills} kills; {what}"
     if not found:
         tell(f"seed {seed}: equal ({took})")

@@ -8,8 +8,9 @@ granted of what an end can do than what that function says.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
+from enum import StrEnum
 from typing import Any, Protocol, TypeGuard
 
 from .limits import Load, Memory
@@ -144,6 +145,13 @@ def constrains_ahead(end: object) -> TypeGuard[ConstrainsAhead]:
     return callable(getattr(end, "constrain", None))
 
 
+class Moved(StrEnum):
+    """What became of the collection that had a name."""
+
+    AWAY = "away"  # dropped, or renamed: what has the name now, if anything, came later
+    REPLACED = "replaced"  # another one was renamed to this name
+
+
 @dataclass(frozen=True, slots=True)
 class Written:
     """Documents of a target that somebody has written: their keys, by the collection's name."""
@@ -151,6 +159,8 @@ class Written:
     keys: Mapping[Namespace, Sequence[Key]]
     until: bytes  # where to go on
     is_all: bool  # that was written when it was asked for
+    #: What happened last to names of collections, by whomever.
+    moved: Mapping[Namespace, Moved] = field(default_factory=dict)
 
 
 class SeesOthers(Protocol):
@@ -164,7 +174,7 @@ class SeesOthers(Protocol):
         """
         Return what was written after a mark that `present` or this has given.
 
-        Some of it may be limosa's own; what limosa applied as usual is not among it.
+        Some of it may be limosa's own; the documents that it applied as usual are not among it.
 
         Raises:
             PositionLost: it is too long ago.

@@ -60,6 +60,7 @@ class ChangeApplication:
         migration = self._work.store.migration()
         while not is_done(migration):
             self._work.pace.check()
+            self._schema.restore()
             # Read before the buffer is: what is captured after it may be missing there.
             reached = self._capture.reached
             found = self._work.buffer.read(after=migration.applied_seq, limit=self._at_once)

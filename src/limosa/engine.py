@@ -129,7 +129,7 @@ class Engine:
     ) -> Migration:
         """Apply and verify until a commit is asked for and drained; then cut over."""
         application = ChangeApplication(self._work, capture, self._schema)
-        others = OtherWriters(self._work, self._registry, self._schema.taken_in)
+        others = OtherWriters(self._work, self._registry, self._schema.own)
         verification = Verification(self._work, self._schema, others)
         verifies = self._work.store.migration().verifies
         if verifies:
@@ -197,7 +197,7 @@ class Engine:
                 pace=self._work.pace,
             )
         )
-        self._work.store.add_partitions(parts)
+        self._work.store.cut(collection.spec.collection.id, parts)
         self._copy.copy([collection], parts)
         here = replace(collection.spec.collection, namespace=collection.target)
         self._indexes.build(replace(collection.spec, collection=here))

@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
-from .connector import SeesOthers, Written, sees_others
-from .errors import PermanentError, PositionLost
+from .connector import Moved, SeesOthers, Written, sees_others
+from .errors import PermanentError, PositionLost, WriteRefused
 from .events import Warned
 from .model import Key, Namespace, ResumeToken
 from .registry import Registry
+from .schema_changes import Own
 from .state import CollectionProgress, Migration, State
 from .work import Work
 
@@ -21,6 +22,14 @@ _LOOK_SECONDS = 1.0
 _NOTE_SECONDS = 10.0
 #: Keys that are compared in one step.
 _KEYS_AT_ONCE = 20_000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """What others have written: documents to compare, or collections that are lost to them."""
+
+    keys: Sequence[tuple[CollectionProgress, tuple[Key, ...]]] = ()
+    lost: Sequence[CollectionProgress] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,18 +44,17 @@ class _Look:
 
 class OtherWriters:
     """
-    Finds the documents of the target that others have written.
+    Finds the documents of the target that others have written, and collections they took away.
 
-    Whoever compares them says so by `looked`: until then they are found again.
+    Whoever compares them, or copies them anew, says so by `looked`: until then they are found
+    again.
     """
 
-    def __init__(
-        self, work: Work, registry: Registry, taken_in: Callable[[], frozenset[Namespace]]
-    ) -> None:
+    def __init__(self, work: Work, registry: Registry, own: Callable[[], Own]) -> None:
         self._work = work
         self._registry = registry
-        self._taken_in = taken_in
-        self._own: frozenset[Namespace] = frozenset()
+        self._done = own
+        self._own = Own()
         self._mark: bytes | None = None
         self._look: _Look | None = None
         self._looked = self._noted = 0.0
@@ -58,36 +66,40 @@ class OtherWriters:
         if self._mark is None:
             self._begin_here()
 
-    def look(self, migration: Migration) -> list[tuple[CollectionProgress, tuple[Key, ...]]]:
-        """Return what is to be compared."""
+    def look(self, migration: Migration) -> Seen:
+        """
+        Return what is to be compared, and what is to be copied anew.
+
+        Raises:
+            WriteRefused: a collection was put in the place of one of the migration.
+        """
         target = self._work.target
         if self._mark is None or not sees_others(target):
-            return []
+            return Seen()
         # What was copied whole as a part of a change is limosa's own, and compared in any case.
-        own = self._taken_in()
+        own = self._done()
         self._own |= own
         waits = migration.state is State.COMMITTING and not self.is_complete(migration)
         if not (own or waits) and time.monotonic() - self._looked < _LOOK_SECONDS:
-            return []
-        found: dict[Namespace, dict[Key, None]] = {}
-        written = Written({}, self._mark, is_all=False)
-        while not written.is_all and sum(map(len, found.values())) < _KEYS_AT_ONCE:
-            try:
-                written = self._asked(target, written.until)
-            except PermanentError as error:
-                self._work.bus.emit(Warned(f"{error}{error.hint and ': '}{error.hint}"))
-                self._mark = None  # a right that was taken away: no more is seen
-                if isinstance(error, PositionLost):
-                    self._begin_here()
-                return []
-            for namespace, keys in written.keys.items():
-                if namespace not in self._own:
-                    found.setdefault(namespace, {}).update(dict.fromkeys(keys))
+            return Seen()
+        try:
+            written = self._written(target, self._mark)
+        except PermanentError as error:
+            self._work.bus.emit(Warned(f"{error}{error.hint and ': '}{error.hint}"))
+            self._mark = None  # a right that was taken away: no more is seen
+            if isinstance(error, PositionLost):
+                self._begin_here()
+            return Seen()
         self._looked = time.monotonic()
-        known = [(c, tuple(k)) for n, k in found.items() for c in self._registry.on_target(n)]
+        if written.moved:
+            _refuse_replaced(written.moved)
+            return Seen(lost=[c for n in written.moved for c in self._registry.on_target(n)])
+        known = [
+            (c, tuple(k)) for n, k in written.keys.items() for c in self._registry.on_target(n)
+        ]
         commit_at = migration.commit_at if migration.state is State.COMMITTING else None
         self._look = _Look(written.until, written.is_all, bool(known), commit_at)
-        return known
+        return Seen(known)
 
     def looked(self) -> None:
         """Take what was found last for compared, and that for stored."""
@@ -97,7 +109,7 @@ class OtherWriters:
         is_news = look.until != self._mark
         self._mark = look.until
         if look.is_all:
-            self._own = frozenset()
+            self._own = Own()
             self._commit_looked_for = look.commit_at
         is_time = look.has_found or time.monotonic() - self._noted > _NOTE_SECONDS
         if is_news and is_time:
@@ -106,6 +118,29 @@ class OtherWriters:
     def is_complete(self, migration: Migration) -> bool:
         """Whether all that was written before the commit was asked for has been looked at."""
         return self._mark is None or self._commit_looked_for == migration.commit_at
+
+    def _written(self, target: SeesOthers, mark: bytes) -> Written:
+        """
+        Return some of what others have written, or all that they have moved if they have.
+
+        What was moved last counts: somebody may have moved it back, or out of the way.
+        """
+        found: dict[Namespace, dict[Key, None]] = {}
+        moved: dict[Namespace, Moved] = {}
+        written = Written({}, mark, is_all=False)
+        while not written.is_all and (moved or sum(map(len, found.values())) < _KEYS_AT_ONCE):
+            written = self._asked(target, written.until)
+            moved |= {n: how for n, how in written.moved.items() if self._is_taken(n)}
+            if moved:  # then documents come later
+                continue
+            for namespace, keys in written.keys.items():
+                if namespace not in self._own.copied:
+                    found.setdefault(namespace, {}).update(dict.fromkeys(keys))
+        return replace(written, keys={n: tuple(k) for n, k in found.items()}, moved=moved)
+
+    def _is_taken(self, namespace: Namespace) -> bool:
+        """Whether something of the migration that others have moved had this name."""
+        return namespace not in self._own.moved and bool(self._registry.on_target(namespace))
 
     def _asked(self, target: SeesOthers, after: bytes) -> Written:
         self._work.pace.check()
@@ -124,3 +159,12 @@ class OtherWriters:
     def _note(self, mark: bytes) -> None:
         self._noted = time.monotonic()
         self._work.store.update(lambda m: replace(m, target_mark=ResumeToken(mark)))
+
+
+def _refuse_replaced(moved: Mapping[Namespace, Moved]) -> None:
+    replaced = sorted(n for n, how in moved.items() if how is Moved.REPLACED)
+    if replaced:
+        named = ", ".join(map(str, replaced))
+        msg = f"look at what others write to the target: another collection was renamed to {named}"
+        hint = "rename it on the target, or drop it; then run the same command again"
+        raise WriteRefused(msg, hint=hint)

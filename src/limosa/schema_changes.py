@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
-from dataclasses import replace
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, replace
 
 from .errors import WriteRefused
 from .events import SchemaChanged, Warned
@@ -17,6 +17,20 @@ from .work import Work
 
 #: The server fills such a collection without telling, then renames it over the original.
 _FILLED_SILENTLY = re.compile(r"tmp\w+\.convertToCapped\.")
+
+
+@dataclass(frozen=True, slots=True)
+class Own:
+    """Names on the target of what was copied there as a whole, and of what was moved away."""
+
+    copied: frozenset[Namespace] = frozenset()
+    moved: frozenset[Namespace] = frozenset()
+
+    def __bool__(self) -> bool:
+        return bool(self.copied or self.moved)
+
+    def __or__(self, other: Own) -> Own:
+        return Own(self.copied | other.copied, self.moved | other.moved)
 
 
 class SchemaChanges:
@@ -38,16 +52,32 @@ class SchemaChanges:
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
         #: before and after: in between, names may have meant something else.
         self.epoch = 0
-        self._taken_in: frozenset[Namespace] = frozenset()
+        self._own = Own()
+        self._lost: frozenset[str] = frozenset()
 
     def known(self, collection_id: str) -> CollectionProgress | None:
         """Return the collection with this id, if it is part of the migration."""
         return self._registry.get(collection_id)
 
-    def taken_in(self) -> frozenset[Namespace]:
-        """Return the names on the target of what was copied whole since this was last asked."""
-        found, self._taken_in = self._taken_in, frozenset()
+    def own(self) -> Own:
+        """Return what this has done on the target since it was last asked, between two changes."""
+        found, self._own = self._own, Own()
         return found
+
+    def copy_again(self, lost: Iterable[CollectionProgress]) -> None:
+        """Have `restore` copy what is *lost* on the target."""
+        self._lost |= {known.spec.collection.id for known in lost}
+
+    def restore(self) -> None:
+        """Copy anew what is no longer on the target, if it is still on the source."""
+        lost, self._lost = self._lost, frozenset()
+        for known in filter(None, map(self.known, lost)):
+            if not known.is_dropped:
+                self.epoch += 1
+                try:
+                    self._restore(known)
+                finally:
+                    self.epoch += 1
 
     def carry_over(self, change: SchemaChange) -> None:
         """Do to the target what was done to the source."""
@@ -145,6 +175,17 @@ class SchemaChanges:
             self._drop(known)
         self._replace_at(here.namespace)
         self._work.bus.emit(Warned(f"{why}: copying it whole"))
+        self._copy(here)
+
+    def _restore(self, known: CollectionProgress) -> None:
+        why = f"somebody has dropped or renamed {known.target} on the target"
+        self._work.bus.emit(Warned(f"{why}: copying it whole again"))
+        # What stands there now came with the next change, and has neither options nor indexes. It
+        # is not recorded as dropped: a process that begins here has to do all of this again.
+        self._evolve(SchemaChange(SchemaVerb.DROP, known.spec.collection), known)
+        self._copy(known.spec.collection)
+
+    def _copy(self, here: Collection) -> None:
         spec = self._present(here)
         if spec is None:
             return  # gone already, as the change stream will say
@@ -152,7 +193,7 @@ class SchemaChanges:
         if self._may_stand(new):
             self._registry.save(new)
             self._adopt(new)
-            self._taken_in |= {new.target}
+            self._own |= Own(copied=frozenset({new.target}))
             self._registry.save(replace(new, is_indexed=True))
             self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 
@@ -210,6 +251,8 @@ class SchemaChanges:
 
     def _evolve(self, change: SchemaChange, known: CollectionProgress) -> None:
         here = replace(change, collection=Collection(known.target))
+        if change.verb in {SchemaVerb.DROP, SchemaVerb.RENAME}:
+            self._own |= Own(moved=frozenset(filter(None, (known.target, change.to))))
         self._work.pace.retrying(
             f"carry over {change.verb} of {change.collection}",
             lambda: self._work.target.evolve(here),

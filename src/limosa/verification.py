@@ -15,8 +15,9 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 
+from .canonical import readable
 from .comparison import Difference, differing
-from .errors import CollectionGone
+from .errors import CollectionGone, VerificationFailed
 from .events import (
     KeysVerified,
     MismatchFound,
@@ -43,6 +44,12 @@ _KEYS_AT_ONCE = 20_000
 _IDLE_SECONDS = 0.05
 #: A mismatch that was reported is looked at again, in case somebody mended it.
 _REVISIT_SECONDS = 5.0
+#: More are no single documents any more, and each is held and looked at again.
+_MOST_MISMATCHES = 100_000
+_TOO_MANY = (
+    "find out what has happened to the target; then drop there what differs and run the same "
+    "command again, which copies it anew"
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +104,7 @@ class Verification:
                 )
             except CollectionGone:
                 continue  # its drop is further on in the change stream
-            store.add_partitions(parts)
+            store.cut(known.spec.collection.id, parts)
             for part in parts:
                 store.partition_copied(part.id, documents=0, size=0)
 
@@ -107,7 +114,7 @@ class Verification:
             return False
         if not self._others.is_complete(migration):
             return False
-        return all(s.counts for s in self._work.store.suspects())
+        return not self._work.store.suspects(counts=False, limit=1)
 
     def revisit(self) -> None:
         """Compare again what is held for a mismatch; return when that is done."""
@@ -120,6 +127,7 @@ class Verification:
 
     def _partitions(self) -> int:
         """Compare partitions that were not yet; between two of them, changed keys."""
+        epoch = self._schema.epoch
         waiting = self._work.store.partitions(PartitionStatus.COPIED)
         done, compared, looked = 0, 0, time.monotonic()
         for recorded in self._work.verifiers.map_unordered(self._compare, waiting):
@@ -129,15 +137,21 @@ class Verification:
                 self._keys()
                 looked = time.monotonic()
         if done == compared:
-            self._note_completion()
+            self._note_completion(epoch)
         return done
 
-    def _note_completion(self) -> None:
+    def _note_completion(self, epoch: int) -> None:
         migration = self._work.store.migration()
-        if migration.verified_at is not None:
+        if migration.verified_at is not None or epoch % 2:
             return
         at = self._work.pace.retrying("read the source's clock", self._work.source.clock)
-        self._work.store.update(lambda m: replace(m, verified_at=at))
+
+        def verified(migration: Migration) -> Migration:
+            # Looked at within the transaction: what is copied anew from now on comes after it.
+            return replace(migration, verified_at=at) if self._schema.epoch == epoch else migration
+
+        if self._work.store.update(verified).verified_at is None:
+            return
         totals = self._work.store.totals()
         self._work.bus.emit(VerificationCompleted(totals.documents_compared, totals.mismatches))
 
@@ -193,7 +207,11 @@ class Verification:
         if epoch % 2:
             return 0
         seq, changed = self._changed(migration)
-        theirs = [Keys(known, keys) for known, keys in self._others.look(migration)]
+        seen = self._others.look(migration)
+        if seen.lost:
+            self._schema.copy_again(seen.lost)
+            return 0
+        theirs = [Keys(known, keys) for known, keys in seen.keys]
         due = self._due(migration)
         if seq == migration.verified_seq and not (due or theirs):
             self._others.looked()
@@ -229,17 +247,13 @@ class Verification:
 
     def _due(self, migration: Migration) -> list[Suspect]:
         """Return suspects whose time has been applied; now and then those that count too."""
-        suspects = self._work.store.suspects()
+        suspects = self._work.store.suspects(counts=False, limit=_KEYS_AT_ONCE)
         revisit = time.monotonic() - self._revisited > _REVISIT_SECONDS
         if revisit:
             self._revisited = time.monotonic()
-        return [
-            s
-            for s in suspects
-            if (revisit or not s.counts)
-            and migration.applied_to is not None
-            and migration.applied_to >= s.since
-        ]
+            suspects += self._work.store.suspects(counts=True)
+        applied_to = migration.applied_to
+        return [s for s in suspects if applied_to is not None and applied_to >= s.since]
 
     def _grouped(self, suspects: Iterable[Suspect]) -> Iterator[Keys]:
         grouped: dict[str, list[Key]] = {}
@@ -293,6 +307,19 @@ class Verification:
             if suspect.counts and not (before and before.counts):
                 self._work.bus.emit(MismatchFound(suspect.mismatch))
         self._work.bus.emit(KeysVerified(compared, len(found)))
+        if any(suspect.counts for suspect in found):
+            self._refuse_too_many()
+
+    def _refuse_too_many(self) -> None:
+        """Go no further where whole collections differ: to hold all of that is of no use."""
+        count = self._work.store.totals().mismatches
+        if count > _MOST_MISMATCHES:
+            examples = ", ".join(
+                f"{m.kind} {m.namespace} {readable(m.key)}"
+                for m in self._work.store.mismatches(limit=3)
+            )
+            msg = f"{count:,} documents differ between source and target, as {examples}"
+            raise VerificationFailed(msg, hint=_TOO_MANY)
 
 
 def _judged(suspect: Suspect, before: Suspect | None) -> Suspect:

@@ -17,6 +17,7 @@ from waiting import PATIENCE, until
 import limosa
 from limosa.catalog import folder_for, watch
 from limosa.connectors.mongodb.deployment import as_datetime
+from limosa.errors import IllegalTransition
 from limosa.events import (
     BatchCopied,
     ChangesApplied,
@@ -161,7 +162,15 @@ class Running:
     def commit(self) -> None:
         """Ask for a commit as soon as it is possible."""
         self.await_ready()
-        self.update(Migration.committing)
+
+        def is_taken() -> bool:
+            try:
+                self.update(Migration.committing)
+            except IllegalTransition:
+                return False  # what has just joined is compared first
+            return True
+
+        until(is_taken, "commit allowed")
 
     def committed(self) -> Migration:
         """Ask for a commit and return the committed migration."""

@@ -20,11 +20,16 @@ Client = MongoClient[dict[str, Any]]
 
 
 def differences(
-    source: Client, target: Client, *, included: Callable[[str], bool] = lambda _: True
+    source: Client,
+    target: Client,
+    *,
+    included: Callable[[str], bool] = lambda _: True,
+    renamed: Callable[[str], str] = lambda name: name,
 ) -> list[str]:
-    """Return in words how the two differ in the namespaces that are *included*."""
-    left = {k: v for k, v in described(source).items() if included(k)}
-    right = described(target)
+    """Return in words how the two differ in the namespaces that are *included* and *renamed*."""
+    here = {name: what for name, what in described(source).items() if included(name)}
+    names = {renamed(name): name for name in here}
+    left, right = {renamed(name): what for name, what in here.items()}, described(target)
     found = [f"{n}: missing" for n in sorted(left.keys() - right.keys())]
     found += [f"{n}: extra" for n in sorted(right.keys() - left.keys())]
     for name in sorted(left.keys() & right.keys()):
@@ -34,7 +39,8 @@ def differences(
         if left[name]["type"] != "collection":
             continue  # views; the documents of a time series are those of its buckets
         is_capped = dict(left[name]["options"]).get("capped", False)
-        found += [f"{name}: {d}" for d in _documents(source, target, name, ordered=is_capped)]
+        pair = _read(source, names[name]), _read(target, name)
+        found += [f"{name}: {d}" for d in _documents(*pair, ordered=is_capped)]
     return found
 
 
@@ -62,8 +68,9 @@ def _plain(value: Any) -> str:
     return repr(list(value.items()) if isinstance(value, dict) else value)
 
 
-def _documents(source: Client, target: Client, name: str, *, ordered: bool) -> Iterator[str]:
-    left, right = _read(source, name), _read(target, name)
+def _documents(
+    left: dict[bytes, bytes], right: dict[bytes, bytes], *, ordered: bool
+) -> Iterator[str]:
     if ordered and list(left) != list(right):
         yield "the order of the documents differs"
     for key in left.keys() - right.keys():

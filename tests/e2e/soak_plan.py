@@ -34,6 +34,7 @@ HAPPENINGS: dict[str, int] = {
     "paused": 2,
     "throttled": 2,
     "schema changed": 5,
+    "taken away": 1,
 }
 #: Codes of errors that pass, and commands that may meet them.
 PASSING = (6, 91, 112, 189, 262, 10107, 11600, 11602)
@@ -46,6 +47,14 @@ COMMANDS = {
 }
 #: Of all rounds; these take twice as long.
 _RETURNS = 0.12
+#: What is asked for besides: nothing as often as everything else.
+_BLOCKED = ("none", "none", "target", "both")
+_CHOSEN: tuple[tuple[str, ...], ...] = (
+    *((),) * 3,
+    ("--rename", "shop=store", "--rename", "ledger=books"),
+    ("--exclude", "ledger.book*"),
+    ("--exclude", "ledger.book*", "--rename", "ledger=books"),
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,11 +79,27 @@ class Plan:
     steps: tuple[Step, ...]
     last_steps: tuple[Step, ...]  # once the commit has been asked for
     returns: bool  # after the commit all flows back, to another one
+    blocked: str  # where others may not write
+    chosen: tuple[str, ...]  # what is moved, under which names: options of the command line
+
+    def includes(self, name: str) -> bool:
+        """Whether the namespace of the source is moved."""
+        return "--exclude" not in self.chosen or not name.startswith("ledger.book")
+
+    def renamed(self, name: str) -> str:
+        """Return what a namespace of the source is called on the target."""
+        database, dot, collection = name.partition(".")
+        for option in self.chosen:
+            old, _, new = option.partition("=")
+            if new and old == database:
+                return new + dot + collection
+        return name
 
 
 def plan_for(seed: int) -> Plan:
     """Return the plan that belongs to *seed*."""
     dice = random.Random(seed)
+    returns, chosen = dice.random() < _RETURNS, dice.choice(_CHOSEN)
     return Plan(
         seed,
         documents=dice.choice((200, 500, 1_500)),
@@ -83,7 +108,10 @@ def plan_for(seed: int) -> Plan:
         slowed_by=dice.choice((0, 10, 40)),
         steps=tuple(_step(dice) for _ in range(dice.randint(2, 6))),
         last_steps=tuple(_last_step(dice) for _ in range(dice.randint(0, 2))),
-        returns=dice.random() < _RETURNS,
+        returns=returns,
+        blocked=dice.choice(_BLOCKED),
+        # On the way back the application writes to the target, to what it calls its shop.
+        chosen=() if returns and "shop=store" in chosen else chosen,
     )
 
 
@@ -95,7 +123,8 @@ def _step(dice: random.Random, *, spread: float = 0.5) -> Step:
 def _last_step(dice: random.Random) -> Step:
     step = _step(dice, spread=0.15)
     # The source may not change any more.
-    return replace(step, what="limosa killed") if step.what == "schema changed" else step
+    is_change = step.what in {"schema changed", "taken away"}
+    return replace(step, what="limosa killed") if is_change else step
 
 
 def limits_for(number: int) -> LimitChange:

@@ -14,9 +14,10 @@ from in_process import Running
 from judge import differences
 from pymongo import MongoClient
 
+from limosa.connectors.mongodb import blocking
 from limosa.connectors.mongodb.deployment import Deployment
 from limosa.embedded import Options, ReplicaSet
-from limosa.errors import ConnectionLost
+from limosa.errors import ConnectionLost, TransientError
 from limosa.events import (
     BatchCopied,
     ChangesApplied,
@@ -56,6 +57,21 @@ def test_connection_of_a_member_between_roles(ends: Any) -> None:
 
         there.run("admin", {"ping": 1}, doing="ping", session=session)
     assert connections
+
+
+def test_blocking_after_an_election(mongod_options: Options) -> None:
+    """What changes nothing about the blocking of writes is done, whatever was written before."""
+    with (
+        ReplicaSet(mongod_options) as servers,
+        closing(Deployment(f"{servers.uri}&heartbeatFrequencyMS=500")) as there,
+    ):
+        there.run("shop", {"insert": "people", "documents": [{}]}, doing="insert")
+        blocking.block(there, is_blocked=False)
+        servers.step_down()
+        with pytest.raises(TransientError, match="Term changed"):
+            blocking.block(there, is_blocked=False)
+
+        blocking.block(there, is_blocked=False)
 
 
 @pytest.mark.parametrize("end", [0, 1], ids=["source", "target"])

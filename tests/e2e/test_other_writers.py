@@ -17,17 +17,21 @@ from judge import differences
 from pymongo import MongoClient
 from waiting import until
 
+from limosa import verification
 from limosa.canonical import key_for, key_of
+from limosa.connector import Moved
 from limosa.connectors.mongodb import others
 from limosa.connectors.mongodb.deployment import Deployment
 from limosa.connectors.mongodb.target import MongoTarget
 from limosa.embedded import Options, ReplicaSet
 from limosa.errors import PositionLost
 from limosa.events import SchemaChanged, Warned
-from limosa.model import Namespace, ResumeToken, Slice
+from limosa.model import Namespace, ResumeToken, SchemaVerb, Slice
 from limosa.namespaces import NamespaceFilter
 from limosa.settings import Settings
-from limosa.state import Migration
+from limosa.state import Migration, State
+
+Client = MongoClient[dict[str, Any]]
 
 PEOPLE = Namespace("shop", "people")
 
@@ -85,6 +89,34 @@ def test_writes_of_others(
         Namespace("shop", "carts"): {key_for(1)},
     }
     assert seen(target, end)[0] == {}
+
+
+def test_moves(ends: Any, target: MongoTarget) -> None:
+    """What has lost its name, or got another one, is told; by whom cannot be known."""
+    client = ends.target.client
+    for name in ("shop.a", "shop.b", "shop.c", "shop.d", "bank.e"):
+        database, _, collection = name.partition(".")
+        client[database][collection].insert_one({"_id": 1})
+    client.shop.create_collection("heat", timeseries={"timeField": "at"})
+    mark = target.present()
+    assert mark is not None
+
+    client.shop.a.drop()
+    client.shop.b.rename("other")
+    client.shop.c.rename("d", dropTarget=True)
+    client.shop.heat.drop()
+    client.drop_database("bank")
+
+    moved = target.written_by_others(mark).moved
+    assert {str(n): how for n, how in moved.items()} == {
+        "shop.a": Moved.AWAY,
+        "shop.b": Moved.AWAY,
+        "shop.other": Moved.REPLACED,
+        "shop.c": Moved.AWAY,
+        "shop.d": Moved.REPLACED,
+        "shop.heat": Moved.AWAY,
+        "bank.e": Moved.AWAY,
+    }
 
 
 def test_too_long_ago(target: MongoTarget) -> None:
@@ -186,3 +218,170 @@ def test_what_is_copied_again_is_ours(ends: Any, tmp_path: Path) -> None:
 
     assert 0 < migration.documents_rechecked < 3_000
     assert differences(ends.source.client, ends.target.client) == []
+
+
+def _take_away(how: str, target: Client) -> None:
+    match how:
+        case "dropped":
+            target.shop.people.drop()
+        case "renamed":
+            target.shop.people.rename("theirs")
+        case "database dropped":
+            target.drop_database("shop")
+
+
+@pytest.mark.parametrize("how", ["dropped", "renamed", "database dropped"])
+@pytest.mark.parametrize("moment", ["following", "away", "commit"])
+def test_taken_away(ends: Any, tmp_path: Path, how: str, moment: str) -> None:
+    """A collection that somebody takes away on the target is copied again, with all it has."""
+    source, target = ends.source.client, ends.target.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        if moment == "away":
+            running.stop()
+        _take_away(how, target)
+        if moment == "commit":
+            running.update(Migration.committing)
+        else:
+            # It then comes back by itself, with neither options nor indexes.
+            source.shop.people.update_many({"_id": {"$lt": 50}}, {"$set": {"at": "after"}})
+        if moment == "away":
+            running.start()
+        if moment == "commit":
+            assert running.end().state is State.COMMITTED
+        else:
+            _await_copied_again(running)
+            running.committed()
+        warnings = [e.message for e in running.events if isinstance(e, Warned)]
+
+    assert "somebody has dropped or renamed shop.people on the target" in " ".join(warnings)
+    target.shop.theirs.drop()
+    assert differences(source, target) == []
+
+
+def _await_copied_again(running: Running) -> None:
+    """Return once a collection was copied again and compared: a commit waits for that."""
+
+    def is_there() -> bool:
+        changes = (e for e in running.events if isinstance(e, SchemaChanged))
+        return any(e.verb is SchemaVerb.CREATE for e in changes)
+
+    until(is_there, "copy")
+    until(lambda: running.migration().can_commit, "verification")
+
+
+def test_taken_away_and_stopped(ends: Any, tmp_path: Path) -> None:
+    """A process that ends while it copies a collection again is followed by one that does so."""
+    source, target = ends.source.client, ends.target.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        running.hold_at("copy")
+        target.shop.people.drop()
+        running.await_held()
+        running.stop()
+        running.start()
+        _await_copied_again(running)
+        running.committed()
+
+    assert differences(source, target) == []
+
+
+def test_replaced(ends: Any, tmp_path: Path) -> None:
+    """What somebody else puts in the place of a collection is not touched, and named."""
+    source, target = ends.source.client, ends.target.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        target.shop.theirs.insert_one({"_id": "theirs"})
+        target.shop.theirs.rename("people", dropTarget=True)
+        failed = running.end()
+
+        assert failed.failure is not None
+        assert failed.failure.code == "write_refused"
+        assert "another collection was renamed to shop.people" in failed.failure.message
+        assert target.shop.people.count_documents({}) == 1
+        target.shop.people.rename("theirs")
+        running.start()
+        _await_copied_again(running)
+        running.committed()
+
+    assert target.shop.theirs.count_documents({}) == 1
+    target.shop.theirs.drop()
+    assert differences(source, target) == []
+
+
+def test_own_moves(ends: Any, tmp_path: Path) -> None:
+    """What Limosa itself drops and renames on the target is no reason to copy anything again."""
+    source = ends.source.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        for number in range(20):
+            source.shop.people.rename(f"people{number}")
+            source.shop[f"people{number}"].rename("people")
+            source.shop.orders.drop()
+            source.shop.orders.insert_one({"_id": number})
+            source.shop.other.insert_one({"_id": number})
+            source.shop.other.rename("orders", dropTarget=True)
+        running.await_captured(source)
+        migration = running.committed()
+        warnings = [e for e in running.events if isinstance(e, Warned)]
+
+    assert warnings == []
+    assert migration.verified_at
+    assert differences(source, ends.target.client) == []
+
+
+def test_joined_at_the_commit(ends: Any, tmp_path: Path) -> None:
+    """A collection that joins last is compared as a whole before the target is writable."""
+    source = ends.source.client
+    fill(source)
+    source.shop.aside.insert_many({"_id": n} for n in range(20_000))
+    settings = Settings(namespaces=NamespaceFilter.parse(exclude=["shop.aside"]))
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state", settings) as running:
+        running.start()
+        running.await_ready()
+        source.shop.aside.rename("joined")
+        running.update(Migration.committing)
+        assert running.end().state is State.COMMITTED
+        names = [type(e).__name__ for e in running.events]
+        with running.store() as store:
+            totals = store.totals()
+
+    assert totals.partitions_verified == totals.partitions
+    compared = max(n for n, name in enumerate(names) if name == "PartitionVerified")
+    assert compared < names.index("TargetWritable")
+    assert differences(source, ends.target.client) == []
+
+
+def test_taken_away_before_it_is_looked_for(
+    ends: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where whole collections differ the migration fails; dropped there, they are copied again."""
+    monkeypatch.setattr(verification, "_MOST_MISMATCHES", 1_000)
+    source, target = ends.source.client, ends.target.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.hold_at("application")
+        running.start()
+        running.await_held()
+        target.shop.people.drop()
+        running.release()
+        failed = running.end()
+
+        assert failed.failure is not None
+        assert failed.failure.code == "verification_failed"
+        assert "missing shop.people" in failed.failure.message
+        target.shop.people.insert_one({"_id": "anything"})
+        target.shop.people.drop()
+        running.start()
+        _await_copied_again(running)
+        running.committed()
+
+    assert differences(source, target) == []

@@ -25,6 +25,7 @@ from limosa.errors import (
         (189, TransientError),
         (112, TransientError),
         (43, TransientError),
+        (211, TransientError),
         (286, PositionLost),
         (136, PositionLost),
         (13, AccessDenied),

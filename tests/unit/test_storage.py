@@ -227,7 +227,7 @@ def test_plan_that_fails(store: SqliteStore) -> None:
 def test_partition_of_unknown_collection(store: SqliteStore) -> None:
     """A partition of a collection that is not in the plan is refused, not lost."""
     with pytest.raises(StateError):
-        store.add_partitions([partition(SMALL, 0)])
+        store.cut("a1", [partition(SMALL, 0)])
 
 
 def test_partition_progress(store: SqliteStore) -> None:
@@ -311,18 +311,40 @@ def test_collection_replaced(store: SqliteStore) -> None:
 
 
 def test_collection_added(store: SqliteStore) -> None:
-    """A collection that joins later comes last; its partitions are added once."""
+    """A collection that joins later comes last, and then not everything is verified."""
     with_plan(store)
+    store.update(lambda m: replace(m, verified_at=NOW))
     late = Collection(Namespace("shop", "late"), "c3")
 
     store.save_collection(planned(late))
-    store.add_partitions([partition(late, 0)])
+    store.cut("c3", [partition(late, 0)])
     store.partition_copied("c3/0", documents=1, size=1)
-    store.add_partitions([partition(late, 0), partition(late, 1)])
 
     assert [c.spec.collection for c in store.collections()] == [SMALL, LARGE, late]
     assert [p.partition.id for p in store.partitions(PartitionStatus.COPIED)] == ["c3/0"]
-    assert store.totals().partitions == 5
+    assert store.totals().partitions == 4
+    assert store.migration().verified_at is None
+
+
+def test_collection_cut_anew(store: SqliteStore) -> None:
+    """Of a collection that is cut anew nothing is left of how it was cut, copied and verified."""
+    with_plan(store)
+    before = store.totals()
+    for part in list(store.partitions()):
+        store.partition_copied(part.partition.id, documents=5, size=50)
+        store.partition_verified(part.partition.id, compared=5, suspects=[])
+    store.save_suspects(found=[suspect(1, counts=True)], settled=[], verified_seq=1)
+
+    store.cut("b2", [partition(LARGE, 0)])
+    store.cut("a1", [partition(SMALL, 0)])
+
+    assert [p.partition.id for p in store.partitions(PartitionStatus.PENDING)] == ["b2/0", "a1/0"]
+    assert list(store.partitions(PartitionStatus.VERIFIED)) == []
+    assert store.suspects() == []
+    totals = store.totals()
+    assert (totals.partitions, totals.partitions_copied, totals.partitions_verified) == (2, 0, 0)
+    assert (totals.documents_copied, totals.documents_compared, totals.bytes_copied) == (0, 0, 0)
+    assert totals.documents == before.documents
 
 
 def test_suspects(store: SqliteStore) -> None:

@@ -134,8 +134,11 @@ class StateStore(Protocol):
         """
         ...
 
-    def add_partitions(self, partitions: Iterable[Partition]) -> None:
-        """Add partitions of a collection that joined later; those known stay as they are."""
+    def cut(self, collection_id: str, partitions: Iterable[Partition]) -> None:
+        """
+        Have *partitions*, of a collection that joined later or is copied anew, take the place of
+        those that it had, and of its differences; ``verified_at`` is cleared.
+        """
         ...
 
     def partition_copied(self, partition_id: str, *, documents: int, size: int) -> None:
@@ -152,8 +155,8 @@ class StateStore(Protocol):
         """Have everything compared again."""
         ...
 
-    def suspects(self) -> list[Suspect]:
-        """Return all differences, those that count included."""
+    def suspects(self, *, counts: bool | None = None, limit: int = -1) -> list[Suspect]:
+        """Return differences, oldest first: those that count, those that do not yet, or all."""
         ...
 
     def save_suspects(

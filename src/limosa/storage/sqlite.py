@@ -42,9 +42,11 @@ from .tables import (
     AT_TARGET,
     BY_NAMESPACE,
     REMEMBER_TARGET,
+    SUSPECTS,
     TOTALS,
     add_partitions,
     replace_migration,
+    replace_partitions,
     replace_plan,
     save_collection,
     save_occupied,
@@ -199,10 +201,11 @@ class SqliteStore:
                 found = partitions_of(rows)
             yield from found
 
-    def add_partitions(self, partitions: Iterable[Partition]) -> None:
+    def cut(self, collection_id: str, partitions: Iterable[Partition]) -> None:
         rows = [partition_row(partition) for partition in partitions]
-        with self._writing("add partitions") as db:
-            add_partitions(db, rows)
+        with self._writing("store the partitions of a collection") as db:
+            replace_partitions(db, collection_id, rows)
+            db.execute("UPDATE migration SET verified_at = NULL")
 
     def partition_copied(self, partition_id: str, *, documents: int, size: int) -> None:
         with self._writing(f"record partition {partition_id!r} as copied") as db:
@@ -235,9 +238,9 @@ class SqliteStore:
             db.execute("DELETE FROM suspects")
             db.execute("UPDATE migration SET verified_at = NULL")
 
-    def suspects(self) -> list[Suspect]:
+    def suspects(self, *, counts: bool | None = None, limit: int = -1) -> list[Suspect]:
         doing = "read the differences"
-        rows = self._rows(doing, "SELECT * FROM differences ORDER BY since, collection_id, key")
+        rows = self._rows(doing, SUSPECTS, counts, counts, limit)
         with understood(self._database.path, doing):
             return [suspect_of(row) for row in rows]
 

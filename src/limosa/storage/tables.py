@@ -44,6 +44,11 @@ TOTALS = """
     FROM collections WHERE NOT is_dropped
 """
 
+SUSPECTS = """
+    SELECT * FROM differences WHERE ? IS NULL OR counts = ?
+    ORDER BY since, collection_id, key LIMIT ?
+"""
+
 BY_NAMESPACE = """
     SELECT target_database, target_collection, sum(documents), sum(documents_copied),
            sum(documents_compared), sum(bytes_copied)
@@ -89,6 +94,20 @@ def add_partitions(db: sqlite3.Connection, rows: Iterable[tuple[Any, ...]]) -> N
             "UPDATE collections SET partitions = partitions + ? WHERE id = ?",
             (added, collection_id),
         )
+
+
+def replace_partitions(
+    db: sqlite3.Connection, collection_id: str, rows: Iterable[tuple[Any, ...]]
+) -> None:
+    """Put what `partition_row` made in place of all that is known of parts of a collection."""
+    for table in ("partitions", "suspects"):
+        db.execute(f"DELETE FROM {table} WHERE collection_id = ?", (collection_id,))  # noqa: S608 - names from the line above
+    db.execute(
+        "UPDATE collections SET partitions = 0, partitions_copied = 0, partitions_verified = 0,"
+        " documents_copied = 0, bytes_copied = 0, documents_compared = 0 WHERE id = ?",
+        (collection_id,),
+    )
+    add_partitions(db, rows)
 
 
 def save_occupied(db: sqlite3.Connection, namespaces: Iterable[Namespace]) -> None:

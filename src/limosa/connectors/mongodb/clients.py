@@ -63,8 +63,11 @@ def forget_connections(client: MongoClient[RawBSONDocument]) -> None:
 
     A member between two roles, as in an election, says that it has no sessions. The driver
     remembers that for each connection, for as long as it is open, and begins with the one that
-    was used last: what needs a session could fail for minutes (seen for 90 seconds). Nothing that
-    the driver documents clears its pools when asked, so this does it by what is its own.
+    was used last: what needs a session could fail for minutes (seen for 90 seconds). And a server
+    (6.0.5) that is told on a connection, on which something was written before an election, to
+    block or allow writes as it does already, waits for what was written then: it answers "Term
+    changed" (189), time after time. Nothing that the driver documents clears its pools when asked,
+    so this does it by what is its own.
     """
     for server in list(client._topology._servers.values()):
         server.pool.reset_without_pause()

@@ -17,7 +17,7 @@ from bson.codec_options import CodecOptions
 from bson.raw_bson import RawBSONDocument
 from pymongo import MongoClient
 from pymongo.client_session import ClientSession
-from pymongo.errors import ConfigurationError, NetworkTimeout
+from pymongo.errors import ConfigurationError, NetworkTimeout, NotPrimaryError
 from pymongo.uri_parser import parse_uri
 
 from ...canonical import elements
@@ -126,7 +126,7 @@ class Deployment:
             return self._built(database, command)
         try:
             return self._client[database].command(dict(command), codec_options=RAW, session=session)
-        except ConfigurationError:
+        except (ConfigurationError, NotPrimaryError):
             forget_connections(self._client)
             raise
 

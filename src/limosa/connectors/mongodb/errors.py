@@ -51,6 +51,7 @@ _TRANSIENT = frozenset(
         189,  # PrimarySteppedDown
         202,  # NetworkInterfaceExceededTimeLimit
         206,  # NoSuchSession
+        211,  # KeyNotFound: it has just started and not yet read the keys that sign its time
         225,  # TransactionTooOld
         234,  # RetryChangeStream
         237,  # CursorKilled

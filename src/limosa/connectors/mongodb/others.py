@@ -17,7 +17,7 @@ from bson import Timestamp
 from bson.raw_bson import RawBSONDocument
 
 from ...canonical import key_of
-from ...connector import Written
+from ...connector import Moved, Written
 from ...errors import PermanentError, PositionLost
 from ...model import Key, Namespace
 from . import timeseries
@@ -31,8 +31,11 @@ _MOST_BYTES = 32 * 1024 * 1024
 _OPLOG = "oplog.rs"
 _HINT = "have everything compared once more before the commit: `limosa verify --again`"
 #: Of an entry, all that a key is found in; of a transaction, whose documents are in it, the whole.
-_FIELDS = {"ts": 1, "op": 1, "ns": 1, "o2": 1, "o._id": 1, "o.applyOps": 1}
+_FIELDS = {"ts": 1, "op": 1, "ns": 1, "o2": 1, "o._id": 1, "o.applyOps": 1} | dict.fromkeys(
+    ("o.drop", "o.renameCollection", "o.to"), 1
+)
 _WRITES = {"$in": ["i", "u", "d"]}
+_COMMANDS = ("applyOps", "drop", "renameCollection")
 
 
 class Others:
@@ -70,12 +73,14 @@ class Others:
             )
             raise PositionLost(msg, hint=_HINT)
         found: dict[Namespace, dict[Key, None]] = {}
+        moved: dict[Namespace, Moved] = {}
         for entry in entries:
+            moved |= _moves_in(entry)
             for namespace, key in _keys_in(entry):
                 found.setdefault(namespace, {})[key] = None
         until = end if is_all else entries[-1]["ts"]
         keys = {namespace: tuple(some) for namespace, some in found.items()}
-        return Written(keys, self._mark(until), is_all=is_all)
+        return Written(keys, self._mark(until), is_all=is_all, moved=moved)
 
     def _entries(self, since: Timestamp, end: Timestamp) -> tuple[list[RawBSONDocument], bool]:
         """
@@ -89,7 +94,10 @@ class Others:
             "filter": {
                 "ts": {"$gt": since, "$lte": end},
                 "lsid.id": {"$nin": self._numbering.sessions()},
-                "$or": [{"op": _WRITES}, {"op": "c", "o.applyOps": {"$exists": True}}],
+                "$or": [
+                    {"op": _WRITES},
+                    *({"op": "c", f"o.{name}": {"$exists": True}} for name in _COMMANDS),
+                ],
             },
             "projection": _FIELDS,
             "limit": _MOST,
@@ -138,5 +146,22 @@ def _keys_in(entry: Mapping[str, Any]) -> Iterator[tuple[Namespace, Key]]:
         document = entry.get(field)
         if document is not None and "_id" in document:
             database, _, collection = entry["ns"].partition(".")
-            yield Namespace(database, timeseries.known_as(collection)), key_of(document.raw)
+            yield _known(database, collection), key_of(document.raw)
             return
+
+
+def _moves_in(entry: Mapping[str, Any]) -> dict[Namespace, Moved]:
+    """Return the names that *entry* has taken a collection from, or given another one."""
+    if entry["op"] != "c":
+        return {}
+    done = entry["o"]
+    if "drop" in done:
+        return {_known(entry["ns"].partition(".")[0], done["drop"]): Moved.AWAY}
+    if "renameCollection" in done:
+        before, after = (done[end].partition(".") for end in ("renameCollection", "to"))
+        return {_known(*before[::2]): Moved.AWAY, _known(*after[::2]): Moved.REPLACED}
+    return {}
+
+
+def _known(database: str, collection: str) -> Namespace:
+    return Namespace(database, timeseries.known_as(collection))
