@@ -23,6 +23,7 @@ from running import (
     DURABLE,
     Child,
     Ends,
+    at_once,
     document,
     drain_limit,
     fill,
@@ -249,22 +250,11 @@ def _both_at_once(ends: Ends, shape: Shape) -> float:
     documents that are encoded already; both at once, on the same cores, in four threads each.
     """
     ends.clear_target()
-    ready = multiprocessing.Barrier(3)
     works = ((_drain, ends.source), (_insert_encoded, ends.target))
-    processes = [
-        multiprocessing.Process(target=_together, args=(ready, prepare, uri, shape))
-        for prepare, uri in works
-    ]
-    for process in processes:
-        process.start()
-    ready.wait(300)
-    started = time.monotonic()
-    for process in processes:
-        process.join()
-    return shape.encoded / (time.monotonic() - started)
+    return shape.encoded / at_once(*((_together, prepare, uri, shape) for prepare, uri in works))
 
 
-def _together(ready: Any, prepare: Callable[..., Any], uri: str, shape: Shape) -> None:
+def _together(prepare: Callable[..., Any], uri: str, shape: Shape, ready: Any) -> None:
     _, work = prepare(uri, shape)
     ready.wait(300)
     work()
@@ -296,12 +286,12 @@ def _drain(uri: str, shape: Shape) -> tuple[int, Callable[[], None]]:
 
 def _insert_encoded(uri: str, shape: Shape) -> tuple[int, Callable[[], None]]:
     each = -(-shape.encoded // shape.collections)
-    at_once = max(1, min(BATCH, COMMAND_BYTES // shape.size))
+    step = max(1, min(BATCH, COMMAND_BYTES // shape.size))
     commands = []
     for name in shape.names:
         encoded = [RawBSONDocument(bson.encode(document(i, shape.size))) for i in range(each)]
-        for at in range(0, each, at_once):
-            part = encoded[at : at + at_once]
+        for at in range(0, each, step):
+            part = encoded[at : at + step]
             commands.append({"insert": name, "documents": part, "ordered": False})
     client: MongoClient[Any] = MongoClient(uri)
 

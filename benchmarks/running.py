@@ -94,27 +94,29 @@ def _fill(uri: str, first: int, last: int, size: int) -> None:
 
 def drain_limit(ends: Ends, count: int) -> float:
     """Return documents/s of draining both ends at once, each in a process with four threads."""
-    return _rate(count, (_drain, ends.source), (_drain, ends.target))
+    return count / at_once((_drain, ends.source, count), (_drain, ends.target, count))
 
 
 def insert_limit(uri: str, count: int) -> float:
     """Return documents/s of inserting encoded documents while nothing else runs."""
-    return _rate(count, (_insert_encoded, uri))
+    return count / at_once((_insert_encoded, uri, count))
 
 
-def _rate(count: int, *works: tuple[Callable[[str, int, Any], None], str]) -> float:
-    """Return documents/s of *works*, each in its own process, begun at once when all are ready."""
+def at_once(*works: tuple[Any, ...]) -> float:
+    """
+    Return the seconds that *works* take, each in its own process, begun when all are ready.
+
+    Each is a function and its arguments; it is given a barrier besides, to wait at.
+    """
     ready = multiprocessing.Barrier(len(works) + 1)
-    processes = [
-        multiprocessing.Process(target=work, args=(uri, count, ready)) for work, uri in works
-    ]
+    processes = [multiprocessing.Process(target=work[0], args=(*work[1:], ready)) for work in works]
     for process in processes:
         process.start()
     ready.wait(300)
     started = time.monotonic()
     for process in processes:
         process.join()
-    return count / (time.monotonic() - started)
+    return time.monotonic() - started
 
 
 def _drain(uri: str, count: int, ready: Any) -> None:

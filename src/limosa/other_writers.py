@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
 
 from .connector import Moved, SeesOthers, Written, sees_others
-from .errors import PermanentError, PositionLost, WriteRefused
+from .errors import PermanentError, PositionLost
 from .events import Warned
 from .model import Key, Namespace, ResumeToken
 from .registry import Registry
@@ -26,10 +26,14 @@ _KEYS_AT_ONCE = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Seen:
-    """What others have written: documents to compare, or collections that are lost to them."""
+    """What others have written: documents and collections to compare, or to copy anew."""
 
     keys: Sequence[tuple[CollectionProgress, tuple[Key, ...]]] = ()
+    replaced: Sequence[CollectionProgress] = ()
     lost: Sequence[CollectionProgress] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.keys or self.replaced or self.lost)
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +42,7 @@ class _Look:
 
     until: bytes
     is_all: bool
-    has_found: bool
+    is_note: bool  # worth being stored at once
     commit_at: datetime | None
 
 
@@ -67,12 +71,7 @@ class OtherWriters:
             self._begin_here()
 
     def look(self, migration: Migration) -> Seen:
-        """
-        Return what is to be compared, and what is to be copied anew.
-
-        Raises:
-            WriteRefused: a collection was put in the place of one of the migration.
-        """
+        """Return what is to be compared, and what is to be copied anew."""
         target = self._work.target
         if self._mark is None or not sees_others(target):
             return Seen()
@@ -91,15 +90,23 @@ class OtherWriters:
                 self._begin_here()
             return Seen()
         self._looked = time.monotonic()
-        if written.moved:
-            _refuse_replaced(written.moved)
-            return Seen(lost=[c for n in written.moved for c in self._registry.on_target(n)])
-        known = [
-            (c, tuple(k)) for n, k in written.keys.items() for c in self._registry.on_target(n)
-        ]
-        commit_at = migration.commit_at if migration.state is State.COMMITTING else None
-        self._look = _Look(written.until, written.is_all, bool(known), commit_at)
-        return Seen(known)
+        found = self._seen(written)
+        if not found.lost:
+            commit_at = migration.commit_at if migration.state is State.COMMITTING else None
+            # A process after this one would not know what is limosa's own.
+            is_note = bool(found or self._own)
+            self._look = _Look(written.until, written.is_all, is_note, commit_at)
+        return found
+
+    def _seen(self, written: Written) -> Seen:
+        def of(how: Moved) -> list[CollectionProgress]:
+            names = (n for n, moved in written.moved.items() if moved is how)
+            return [c for n in names for c in self._registry.on_target(n)]
+
+        if lost := of(Moved.AWAY):
+            return Seen(lost=lost)
+        keys = [(c, tuple(k)) for n, k in written.keys.items() for c in self._registry.on_target(n)]
+        return Seen(keys, replaced=of(Moved.REPLACED))
 
     def looked(self) -> None:
         """Take what was found last for compared, and that for stored."""
@@ -111,7 +118,7 @@ class OtherWriters:
         if look.is_all:
             self._own = Own()
             self._commit_looked_for = look.commit_at
-        is_time = look.has_found or time.monotonic() - self._noted > _NOTE_SECONDS
+        is_time = look.is_note or time.monotonic() - self._noted > _NOTE_SECONDS
         if is_news and is_time:
             self._note(look.until)
 
@@ -123,7 +130,8 @@ class OtherWriters:
         """
         Return some of what others have written, or all that they have moved if they have.
 
-        What was moved last counts: somebody may have moved it back, or out of the way.
+        What was moved last counts: somebody may have moved it back, or out of the way. Documents
+        of collections that have moved are compared or copied with them.
         """
         found: dict[Namespace, dict[Key, None]] = {}
         moved: dict[Namespace, Moved] = {}
@@ -131,10 +139,8 @@ class OtherWriters:
         while not written.is_all and (moved or sum(map(len, found.values())) < _KEYS_AT_ONCE):
             written = self._asked(target, written.until)
             moved |= {n: how for n, how in written.moved.items() if self._is_taken(n)}
-            if moved:  # then documents come later
-                continue
             for namespace, keys in written.keys.items():
-                if namespace not in self._own.copied:
+                if namespace not in self._own.copied and namespace not in moved:
                     found.setdefault(namespace, {}).update(dict.fromkeys(keys))
         return replace(written, keys={n: tuple(k) for n, k in found.items()}, moved=moved)
 
@@ -159,12 +165,3 @@ class OtherWriters:
     def _note(self, mark: bytes) -> None:
         self._noted = time.monotonic()
         self._work.store.update(lambda m: replace(m, target_mark=ResumeToken(mark)))
-
-
-def _refuse_replaced(moved: Mapping[Namespace, Moved]) -> None:
-    replaced = sorted(n for n, how in moved.items() if how is Moved.REPLACED)
-    if replaced:
-        named = ", ".join(map(str, replaced))
-        msg = f"look at what others write to the target: another collection was renamed to {named}"
-        hint = "rename it on the target, or drop it; then run the same command again"
-        raise WriteRefused(msg, hint=hint)

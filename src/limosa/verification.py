@@ -26,7 +26,7 @@ from .events import (
 )
 from .model import Collection, Key, Mismatch, MismatchKind
 from .other_writers import OtherWriters
-from .plan import MOST_KEYS, unit_keys
+from .plan import MOST_KEYS, partitions, unit_keys
 from .portions import Portions
 from .schema_changes import SchemaChanges
 from .sizing import Size
@@ -90,23 +90,26 @@ class Verification:
 
     def _cover(self) -> None:
         """Have what joined before anything was compared, and was never cut, compared as a whole."""
-        store = self._work.store
-        cut = {p.partition.collection.id for p in store.partitions()}
-        for known in store.collections():
-            if known.is_dropped or not known.is_indexed or known.spec.collection.id in cut:
-                continue
-            try:
-                parts = self._work.pace.retrying(
-                    f"cut {known.spec.collection}",
-                    lambda spec=known.spec: list(  # type: ignore[misc]
-                        self._work.source.partitions(spec, documents=1)
-                    ),
-                )
-            except CollectionGone:
-                continue  # its drop is further on in the change stream
-            store.cut(known.spec.collection.id, parts)
-            for part in parts:
-                store.partition_copied(part.id, documents=0, size=0)
+        cut = {p.partition.collection.id for p in self._work.store.partitions()}
+        for known in self._work.store.collections():
+            if known.is_indexed and not known.is_dropped and known.spec.collection.id not in cut:
+                self._cut(known, is_copied=False)
+
+    def _cut(self, known: CollectionProgress, *, is_copied: bool) -> None:
+        """Have all documents of a collection compared, of which figures say if it was copied."""
+        parts = list(
+            partitions(
+                self._work.source,
+                [known.spec],
+                workers=self._work.verifiers.width,
+                pace=self._work.pace,
+            )
+        )
+        self._work.store.cut(known.spec.collection.id, parts)
+        for part in parts:
+            count = part.documents if is_copied else 0
+            size = count * known.spec.document_size
+            self._work.store.partition_copied(part.id, documents=count, size=size)
 
     def is_complete(self, migration: Migration) -> bool:
         """Whether every key is compared as of *migration*, and no difference is in doubt."""
@@ -172,7 +175,9 @@ class Verification:
             return 0  # its drop is further on in the change stream
         if self._schema.epoch != epoch:
             return 0
-        self._work.store.partition_verified(partition.id, compared=compared, suspects=suspects)
+        store = self._work.store
+        if not store.partition_verified(partition.id, compared=compared, suspects=suspects):
+            return 0
         took = timedelta(seconds=time.monotonic() - started)
         self._work.bus.emit(
             PartitionVerified(known.target, partition.id, compared, len(suspects), took)
@@ -211,11 +216,13 @@ class Verification:
         if seen.lost:
             self._schema.copy_again(seen.lost)
             return 0
+        for known in seen.replaced:
+            self._cut(known, is_copied=True)
         theirs = [Keys(known, keys) for known, keys in seen.keys]
         due = self._due(migration)
         if seq == migration.verified_seq and not (due or theirs):
             self._others.looked()
-            return 0
+            return len(seen.replaced)
         doubted = {(s.collection_id, s.mismatch.key): s for s in due}
         units = [*_units([*changed, *theirs]), *_units(self._grouped(due))]
         compared = 0

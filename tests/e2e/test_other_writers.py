@@ -291,7 +291,7 @@ def test_taken_away_and_stopped(ends: Any, tmp_path: Path) -> None:
 
 
 def test_replaced(ends: Any, tmp_path: Path) -> None:
-    """What somebody else puts in the place of a collection is not touched, and named."""
+    """What somebody else puts in the place of a collection is compared, and stops the commit."""
     source, target = ends.source.client, ends.target.client
     fill(source)
     with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
@@ -299,11 +299,12 @@ def test_replaced(ends: Any, tmp_path: Path) -> None:
         running.await_ready()
         target.shop.theirs.insert_one({"_id": "theirs"})
         target.shop.theirs.rename("people", dropTarget=True)
+        running.update(Migration.committing)
         failed = running.end()
 
         assert failed.failure is not None
-        assert failed.failure.code == "write_refused"
-        assert "another collection was renamed to shop.people" in failed.failure.message
+        assert failed.failure.code == "verification_failed"
+        assert "5101 documents differ" in failed.failure.message
         assert target.shop.people.count_documents({}) == 1
         target.shop.people.rename("theirs")
         running.start()
@@ -313,6 +314,28 @@ def test_replaced(ends: Any, tmp_path: Path) -> None:
     assert target.shop.theirs.count_documents({}) == 1
     target.shop.theirs.drop()
     assert differences(source, target) == []
+
+
+def test_moves_of_a_process_before(ends: Any, tmp_path: Path) -> None:
+    """What a process has renamed that ended before it looked is compared, and not refused."""
+    source = ends.source.client
+    fill(source)
+    with Running(ends.source.uri, ends.target.uri, tmp_path / "state") as running:
+        running.start()
+        running.await_ready()
+        mark = running.migration().target_mark
+        source.shop.orders.rename("bills")
+        running.await_event(SchemaChanged)
+        running.stop()
+        running.update(lambda m: replace(m, target_mark=mark))  # as if it had been killed
+        running.start()
+        running.committed()
+        with running.store() as store:
+            totals = store.totals()
+
+    assert totals.partitions_verified == totals.partitions
+    assert totals.documents_copied == totals.documents_compared == 5_200
+    assert differences(source, ends.target.client) == []
 
 
 def test_own_moves(ends: Any, tmp_path: Path) -> None:

@@ -347,9 +347,22 @@ def test_collection_cut_anew(store: SqliteStore) -> None:
     assert totals.documents == before.documents
 
 
+def test_compared_before_it_was_cut_anew(store: SqliteStore) -> None:
+    """What was compared before a collection was cut anew says nothing of how it is now."""
+    with_plan(store)
+    store.partition_copied("a1/0", documents=1, size=1)
+    store.cut("a1", [partition(SMALL, 0)])
+
+    assert not store.partition_verified("a1/0", compared=1, suspects=[suspect(1)])
+    assert not store.partition_verified("a1/7", compared=1, suspects=[suspect(1)])
+    assert store.suspects() == []
+    assert list(store.partitions(PartitionStatus.VERIFIED)) == []
+
+
 def test_suspects(store: SqliteStore) -> None:
     """Differences are added, replaced by key and dropped once settled."""
     with_plan(store)
+    store.partition_copied("a1/0", documents=1, size=1)
     store.partition_verified("a1/0", compared=1, suspects=[suspect(1), suspect(2), suspect(1.0)])
 
     store.save_suspects(found=[suspect(2, counts=True)], settled=[suspect(1)], verified_seq=17)

@@ -147,8 +147,12 @@ class StateStore(Protocol):
 
     def partition_verified(
         self, partition_id: str, *, compared: int, suspects: Sequence[Suspect]
-    ) -> None:
-        """Record that a partition was compared, and what was not equal."""
+    ) -> bool:
+        """
+        Record that a partition was compared, and what was not equal.
+
+        False, with nothing recorded, if its collection was cut anew meanwhile.
+        """
         ...
 
     def reset_verification(self) -> None:

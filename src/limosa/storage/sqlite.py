@@ -218,15 +218,17 @@ class SqliteStore:
 
     def partition_verified(
         self, partition_id: str, *, compared: int, suspects: Sequence[Suspect]
-    ) -> None:
+    ) -> bool:
         rows = [suspect_row(suspect) for suspect in suspects]
         with self._writing(f"record partition {partition_id!r} as verified") as db:
             updated = db.execute(
-                "UPDATE partitions SET status = 'verified', documents_compared = ? WHERE id = ?",
+                "UPDATE partitions SET status = 'verified', documents_compared = ?"
+                " WHERE id = ? AND status <> 'pending'",
                 (compared, partition_id),
             )
-            _expect_one(updated, partition_id)
-            save_suspects(db, rows)
+            if is_there := updated.rowcount == 1:
+                save_suspects(db, rows)
+        return is_there
 
     def reset_verification(self) -> None:
         """Have everything compared again; ``verified_at`` and all differences are cleared."""
