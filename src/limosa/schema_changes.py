@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
@@ -52,7 +53,7 @@ class SchemaChanges:
         #: Odd while a change is being carried over. Whoever compares both ends looks at it
         #: before and after: in between, names may have meant something else.
         self.epoch = 0
-        self._own = Own()
+        self._own: deque[Own] = deque()  # taken by another thread
         self._lost: frozenset[str] = frozenset()
 
     def known(self, collection_id: str) -> CollectionProgress | None:
@@ -60,8 +61,10 @@ class SchemaChanges:
         return self._registry.get(collection_id)
 
     def own(self) -> Own:
-        """Return what this has done on the target since it was last asked, between two changes."""
-        found, self._own = self._own, Own()
+        """Return what this has done on the target since it was last asked."""
+        found = Own()
+        while self._own:
+            found |= self._own.popleft()
         return found
 
     def copy_again(self, lost: Iterable[CollectionProgress]) -> None:
@@ -193,7 +196,7 @@ class SchemaChanges:
         if self._may_stand(new):
             self._registry.save(new)
             self._adopt(new)
-            self._own |= Own(copied=frozenset({new.target}))
+            self._own.append(Own(copied=frozenset({new.target})))
             self._registry.save(replace(new, is_indexed=True))
             self._work.bus.emit(SchemaChanged(SchemaVerb.CREATE, new.target))
 
@@ -252,7 +255,7 @@ class SchemaChanges:
     def _evolve(self, change: SchemaChange, known: CollectionProgress) -> None:
         here = replace(change, collection=Collection(known.target))
         if change.verb in {SchemaVerb.DROP, SchemaVerb.RENAME}:
-            self._own |= Own(moved=frozenset(filter(None, (known.target, change.to))))
+            self._own.append(Own(moved=frozenset(filter(None, (known.target, change.to)))))
         self._work.pace.retrying(
             f"carry over {change.verb} of {change.collection}",
             lambda: self._work.target.evolve(here),

@@ -214,7 +214,8 @@ class Verification:
         seq, changed = self._changed(migration)
         seen = self._others.look(migration)
         if seen.lost:
-            self._schema.copy_again(seen.lost)
+            if self._schema.epoch == epoch:  # else perhaps it was copied again meanwhile
+                self._schema.copy_again(seen.lost)
             return 0
         for known in seen.replaced:
             self._cut(known, is_copied=True)
