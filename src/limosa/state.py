@@ -132,7 +132,7 @@ class Migration:
     def committing(self) -> Migration:
         """Return the migration with a commit asked for, or refuse and say why."""
         if self.state is State.RUNNING and not self.can_commit:
-            what = "the initial sync" if not self.is_consistent else "the first verification"
+            what = "the initial sync" if not self.is_consistent else "the verification"
             msg = f"cannot commit: {what} is not complete"
             raise IllegalTransition(msg, hint="wait until `limosa status` says that it can commit")
         return replace(self.moved_to(State.COMMITTING), commit_at=None)

@@ -206,7 +206,8 @@ def test_killed(filled: Any, tmp_path: Path) -> None:
     slow = FailPoint(filled.target.client)
     options = ("--commit", "when-ready")
     with Program(filled.source.uri, filled.target.uri, folder, options) as program:
-        slow.slow_down(["insert"], milliseconds=300)
+        # So slow that a busy machine, too, has seen a sample before the end.
+        slow.slow_down(["insert"], milliseconds=2_000)
         program.start()
         program.await_phase("copy")
         until(lambda: Folder(folder).history_file.exists(), "history")

@@ -96,7 +96,7 @@ def test_commit() -> None:
         (replace(READY, copied_at=None), "the initial sync is not complete"),
         (replace(READY, copied_at=LATER), "the initial sync is not complete"),
         (replace(READY, applied_to=None), "the initial sync is not complete"),
-        (replace(READY, verified_at=None), "the first verification is not complete"),
+        (replace(READY, verified_at=None), "the verification is not complete"),
         (replace(READY, state=State.IDLE), "from IDLE to COMMITTING"),
         (replace(READY, state=State.PAUSED), "from PAUSED to COMMITTING"),
         (replace(READY, state=State.FAILED), "from FAILED to COMMITTING"),

@@ -318,7 +318,7 @@ def _commit_refusal(reading: Reading) -> str:
     if not migration.is_consistent:
         return "the initial sync is not complete"
     if not migration.can_commit:
-        return "the first verification is not complete"
+        return "the verification is not complete"
     return "the target is too far behind" if _is_behind(reading) else ""
 
 
