@@ -35,7 +35,7 @@ from judge import differences
 from program import Program, limosa
 from pymongo import MongoClient
 from soak_field import SECRET, Field, is_blocked, uri_of_application
-from soak_plan import COMMANDS, PASSING, Plan, Step, change_schema, limits_for, plan_for
+from soak_plan import COMMANDS, PASSING, STAYS, Plan, Step, change_schema, limits_for, plan_for
 from waiting import until
 
 from limosa.catalog import folder_for, watch
@@ -72,8 +72,7 @@ class Round:
         """Return in what the two ends differ after the commit; raise if there was none."""
         self._field.clear()
         fill(self._source.client, documents=self.plan.documents, seed=self.plan.seed)
-        # What is renamed has to be there.
-        self._source.client.ledger.main.insert_many({"_id": number} for number in range(100))
+        self._source.client.ledger[STAYS].insert_many({"_id": number} for number in range(100))
         FailPoint(self._target.client).slow_down(SLOWED, milliseconds=self.plan.slowed_by)
         with self._program, self._traffic("source") as traffic:
             self._program.start()
@@ -98,11 +97,11 @@ class Round:
             self._kill()
             self._follow(traffic)
             self._end()
-        return self._differences() + self._blocks(self._target, self._source)
+        return self._differences(back=True) + self._blocks(self._target, self._source)
 
-    def _differences(self) -> list[str]:
-        ends = self._source.client, self._target.client
-        return differences(*ends, included=self.plan.includes, renamed=self.plan.renamed)
+    def _differences(self, *, back: bool = False) -> list[str]:
+        ends, plan = (self._source.client, self._target.client), self.plan
+        return differences(*ends, included=plan.includes, renamed=plan.renamed, back=back)
 
     def _blocks(self, left: Site, entered: Site) -> list[str]:
         """Return where the application may not write after a commit, or may, against the plan."""

@@ -16,7 +16,7 @@ from pymongo import MongoClient
 
 from limosa.connectors.mongodb import blocking
 from limosa.connectors.mongodb.deployment import Deployment
-from limosa.embedded import Options, ReplicaSet
+from limosa.embedded import Mongod, Options, ReplicaSet
 from limosa.errors import ConnectionLost, TransientError
 from limosa.events import (
     BatchCopied,
@@ -72,6 +72,15 @@ def test_blocking_after_an_election(mongod_options: Options) -> None:
             blocking.block(there, is_blocked=False)
 
         blocking.block(there, is_blocked=False)
+
+
+def test_time_that_is_not_known(mongod_options: Options) -> None:
+    """A server that tells no operation time, as one that has just started, is asked again."""
+    with Mongod(mongod_options) as alone, closing(Deployment(alone.uri)) as there:
+        with pytest.raises(TransientError, match="does not know it yet"):
+            there.now()
+        with pytest.raises(TransientError, match="does not know it yet"):
+            there.majority()
 
 
 @pytest.mark.parametrize("end", [0, 1], ids=["source", "target"])

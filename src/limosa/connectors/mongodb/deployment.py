@@ -210,12 +210,20 @@ class Deployment:
         return {"level": "majority", "afterClusterTime": self._seen}
 
     def now(self) -> Timestamp:
-        """Return the present operation time of the primary."""
+        """
+        Return the present operation time of the primary.
+
+        Raises:
+            TransientError: it has just started, and knows none yet.
+        """
         # A router knows what passed through itself; asking all shards tells it of the rest.
         command = {"listDatabases": 1, "nameOnly": True} if self.is_router else {"ping": 1}
         reply = self.run("admin", command, doing="read the operation time")
         time = reply.get("operationTime")
-        return time if isinstance(time, Timestamp) else Timestamp(0, 0)
+        if not isinstance(time, Timestamp) or not time.time:
+            msg = f"{self.identity}: read the operation time: the server does not know it yet"
+            raise TransientError(msg)
+        return time
 
     @cached_property
     def is_router(self) -> bool:
