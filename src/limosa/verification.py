@@ -113,9 +113,11 @@ class Verification:
 
     def is_complete(self, migration: Migration) -> bool:
         """Whether every key is compared as of *migration*, and no difference is in doubt."""
-        if migration.verified_at is None or migration.verified_seq < migration.applied_seq:
+        if migration.verified_at is None or not self._others.is_complete(migration):
             return False
-        if not self._others.is_complete(migration):
+        # Read after that: what it has found may have had a collection compared anew meanwhile.
+        now = self._work.store.migration()
+        if now.verified_at is None or now.verified_seq < migration.applied_seq:
             return False
         return not self._work.store.suspects(counts=False, limit=1)
 
